@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, trainers
 
-from seqassay.engine import bpe
 from seqassay.engine.bpe import DnaBpe, UnsupportedVocabularyError
 from seqassay.sequences.ragged import Ragged
 
@@ -105,16 +104,6 @@ def test_any_trained_vocabulary(sources, texts, n_tokens):
     model = json.loads(tokenizer.to_str())["model"]
     ours = encoder(model["vocab"], [tuple(merge) for merge in model["merges"]])
     assert encode(ours, texts) == [e.ids for e in tokenizer.encode_batch(texts)]
-
-
-def test_blocks_do_not_change_the_result(monkeypatch):
-    merges = HAND_MADE["repeat of AT"]
-    vocab = vocabulary(merges)
-    rng = np.random.default_rng(3)
-    texts = ["".join(rng.choice(list("AT"), n)) for n in (0, 5, 70, 1, 0, 33, 64, 2, 0)]
-    whole = encode(encoder(vocab, merges), texts)
-    monkeypatch.setattr(bpe, "_BLOCK_BASES", 40)
-    assert encode(encoder(vocab, merges), texts) == whole
 
 
 def test_nothing_to_encode():

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqassay.errors import UsageError
-from seqassay.sequences import frames as frames_module
 from seqassay.sequences.chunking import chunk
 from seqassay.sequences.frames import FRAME_NAMES, Ambiguity, Frames, six_frames
 from seqassay.sequences.genetic_codes import AMINO_ACIDS, codon_table
@@ -115,14 +114,6 @@ def test_plain_reads_equal_biopython(sequences: list[str], code: int) -> None:
 @given(st.lists(st.text("ACGTACGTACGTNRYKM", min_size=1, max_size=60), max_size=8))
 def test_ambiguous_reads_equal_the_reference_rules(sequences: list[str]) -> None:
     assert reference_cut(*sequences, chunk_length=25) == reference_rows(*sequences, chunk_length=25)
-
-
-@given(st.lists(st.text("ACGTACGTACGTNRYKM", min_size=1, max_size=60), max_size=6), st.integers(1, 100))
-def test_blocks_make_no_difference(sequences: list[str], block_bases: int) -> None:
-    whole = frames_of(*sequences, chunk_length=25)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames_module, "_BLOCK_BASES", block_bases)
-        assert frames_of(*sequences, chunk_length=25) == whole
 
 
 def test_chunks_in_any_order() -> None:

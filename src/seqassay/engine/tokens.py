@@ -24,9 +24,6 @@ BOS, PAD, EOS, UNK = 0, 1, 2, 3
 FIRST_RESIDUE_ID = 4
 RESIDUES = b"LAGVSERTIDPKQNFYMHWCXBUZO.-"
 
-# The fast path works on many sequences side by side; for a few very long ones the package is faster.
-_LONGEST_FOR_FAST_PATH = 4096
-
 
 class Tokenizer(Protocol):
     """What the engine asks of a tokenizer."""
@@ -125,7 +122,7 @@ class NucleotideTokenizer:
         """Ids (``int32``) of every sequence (``uint8`` upper-case letters), special tokens included."""
         if self._dna_bpe is None or self._around is None:
             return self._encode_by_reference(sequences)
-        is_plain = _is_acgt_only(sequences) & (sequences.lengths <= _LONGEST_FOR_FAST_PATH)
+        is_plain = _is_acgt_only(sequences)
         if is_plain.all():
             return self._encode_plain(sequences, self._dna_bpe, self._around)
         plain, other = np.flatnonzero(is_plain), np.flatnonzero(~is_plain)
@@ -144,17 +141,7 @@ class NucleotideTokenizer:
     def _encode_plain(self, sequences: Ragged, dna_bpe: DnaBpe, around: tuple[list[int], list[int]]) -> Ragged:
         begin, end = sequences.offsets[0], sequences.offsets[-1]
         bases: npt.NDArray[np.uint8] = sequences.values[begin:end].astype(np.uint8, copy=False)
-        body, counts = dna_bpe.encode(bases, sequences.offsets - begin)
-        before, after = around
-        offsets = offsets_of(counts + (len(before) + len(after)))
-        ids = np.empty(offsets[-1], np.int32)
-        is_body = np.ones(len(ids), np.bool_)
-        for i, special in enumerate(before):
-            ids[offsets[:-1] + i], is_body[offsets[:-1] + i] = special, False
-        for i, special in enumerate(after):
-            ids[offsets[1:] - len(after) + i], is_body[offsets[1:] - len(after) + i] = special, False
-        ids[is_body] = body
-        return Ragged(ids, offsets)
+        return Ragged.from_lengths(*dna_bpe.encode(bases, sequences.offsets - begin, *around))
 
     def _encode_by_reference(self, sequences: Ragged) -> Ragged:
         texts = [item.decode("latin-1") for item in sequences.to_bytes()]

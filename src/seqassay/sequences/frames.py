@@ -13,15 +13,12 @@ Codons that hold an ambiguous base (anything but A, C, G, T), by rule:
 ``X``
     They give the residue X, and all letters are complemented by IUPAC's rules.
 
-How: the bases and their reverse complement lie end to end in one array, in which all six frames are slices with a step
-of 3. Stops are counted by running sums along the array, once for all chunks; only frames that are kept are ever copied
-and looked up. This goes block by block, so that the arrays stay in the cache and a chromosome takes no more memory.
+All of it runs compiled: one loop reads each frame's codons up to its first stop, the others write the residues and
+bases of the frames that are kept; no other is ever written.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -29,6 +26,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from seqassay.compiled import compiled
 from seqassay.errors import UsageError
 from seqassay.sequences.chunking import Chunks
 from seqassay.sequences.genetic_codes import codon_table
@@ -36,13 +34,13 @@ from seqassay.sequences.ragged import Ragged
 
 Ambiguity = Literal["drop", "X"]
 ByteArray = npt.NDArray[np.uint8]
-BoolArray = npt.NDArray[np.bool_]
 IndexArray = npt.NDArray[np.int64]
 
 FRAME_NAMES = ("F1", "F2", "F3", "R1", "R2", "R3")
 
-_BLOCK_BASES = 1 << 17
-_AMBIGUOUS = 64  # number of any codon with an ambiguous base
+_STOP = ord("*")
+_AMBIGUOUS_BASE = 64  # a codon's number is 16 a + 4 b + c; with an ambiguous base it is at least this
+_CODES = {"A": 0, "C": 1, "G": 2, "T": 3}  # a base and its complement add up to 3
 _COMPLEMENT = {
     "drop": bytes.maketrans(b"ACGT", b"TGCA"),
     "X": bytes.maketrans(b"ACGTRYSWKMBDHVN", b"TGCAYRSWMKVHDBN"),
@@ -69,18 +67,6 @@ class Frames:
         return len(self.chunk)
 
 
-@dataclass(frozen=True, slots=True)
-class _BlockFrames:
-    """The kept frames of a block's chunks; residues and bases end to end, with the counts of each frame."""
-
-    chunk: IndexArray
-    frame: ByteArray
-    residues: bytes
-    n_residues: IndexArray
-    bases: bytes
-    n_bases: IndexArray
-
-
 def six_frames(bases: Ragged, chunks: Chunks, *, genetic_code: int = 1, ambiguity: Ambiguity = "drop") -> Frames:
     """Translate every chunk in six frames and keep those without a stop.
 
@@ -95,146 +81,123 @@ def six_frames(bases: Ragged, chunks: Chunks, *, genetic_code: int = 1, ambiguit
     """
     if ambiguity not in get_args(Ambiguity):
         raise UsageError(f"unknown ambiguity rule {ambiguity!r}", hint="choose 'drop' or 'X'")
-    letters = _residue_of_codon(genetic_code)
+    tables = (_code_of_base(), _residue_of_codon(genetic_code), ambiguity == "drop")
     values = np.asarray(bases.values, np.uint8)
-    starts = bases.offsets[:-1][chunks.sequence] + chunks.start
-    blocks = []
-    for first, last in _blocks(chunks.length):
-        begin = int(starts[first:last].min())
-        end = int((starts[first:last] + chunks.length[first:last]).max())
-        blocks.append(
-            _block_frames(
-                values[begin:end], starts[first:last] - begin, chunks.length[first:last], first, letters, ambiguity
-            )
-        )
-    return _joined(blocks)
-
-
-def _blocks(lengths: IndexArray) -> Iterator[tuple[int, int]]:
-    """Ranges of chunks, each with about `_BLOCK_BASES` bases."""
-    if not len(lengths):
-        return
-    ends = np.cumsum(lengths)
-    cuts = np.searchsorted(ends, np.arange(_BLOCK_BASES, ends[-1], _BLOCK_BASES)) + 1
-    bounds = np.unique(np.concatenate([[0], cuts, [len(lengths)]])).tolist()
-    yield from itertools.pairwise(bounds)
-
-
-def _block_frames(
-    bases: ByteArray, start_N: IndexArray, length_N: IndexArray, first: int, letters: ByteArray, ambiguity: Ambiguity
-) -> _BlockFrames:
-    """Frames of chunks that lie in ``bases``, the first of which is chunk ``first`` of the shard."""
-    strands = _both_strands(bases, ambiguity)
-    codons, has_ambiguous = _codons(np.frombuffer(strands, np.uint8))
-
-    # of every frame: where it begins in `strands`, its bases, its whole codons
-    shift = np.arange(3)
-    start_N6 = np.concatenate([start_N[:, None] + shift, (len(strands) - start_N - length_N)[:, None] + shift], axis=1)
-    room_N6 = np.tile(length_N[:, None] - shift, 2)
-    n_codons_N6 = np.maximum(room_N6, 0) // 3
-    has_stop_N6 = _count_every_third(_is_stop(codons, letters), start_N6, n_codons_N6) > 0
-    kept = np.flatnonzero((n_codons_N6 > 0) & ~has_stop_N6)
-    n_residues = n_codons_N6.reshape(-1)[kept]
-    if has_ambiguous:
-        n_ambiguous = _count_every_third(codons == _AMBIGUOUS, start_N6.reshape(-1)[kept], n_residues)
-        is_kept = n_ambiguous < n_residues
-        kept, n_residues, n_ambiguous = kept[is_kept], n_residues[is_kept], n_ambiguous[is_kept]
-
-    start, n_codons = start_N6.reshape(-1)[kept], n_residues
-    if has_ambiguous and ambiguity == "drop":
-        n_residues = n_codons - n_ambiguous
-    n_bases = np.minimum(3 * n_residues + 1, room_N6.reshape(-1)[kept])
-    # Byte strings are sliced three to five times as fast as arrays of positions are made and looked up.
-    kept_codons = _joined_slices(codons.tobytes(), start, start + 3 * n_codons, 3)
-    residues = kept_codons.translate(letters.tobytes(), bytes([_AMBIGUOUS]) if ambiguity == "drop" else b"")
+    start_N = bases.offsets[:-1][chunks.sequence] + chunks.start
+    n_residues_N6 = _count_residues(values, start_N, chunks.length, *tables)
+    kept = np.flatnonzero(n_residues_N6)
     chunk, frame = np.divmod(kept, len(FRAME_NAMES))
-    return _BlockFrames(
-        chunk + first,
-        frame.astype(np.uint8),
-        residues,
-        n_residues,
-        _joined_slices(strands, start, start + n_bases, 1),
-        n_bases,
-    )
+    n_residues = n_residues_N6.reshape(-1)[kept]
+    n_bases = np.minimum(3 * n_residues + 1, chunks.length[chunk] - frame % 3)
+    where = (values, start_N[chunk], chunks.length[chunk], frame)
+    protein = Ragged.from_lengths(_residues(*where, n_residues.sum(), *tables), n_residues)
+    complement = np.frombuffer(_COMPLEMENT[ambiguity], np.uint8)
+    nucleotide = Ragged.from_lengths(_bases(*where, n_bases, complement), n_bases)
+    return Frames(chunk, frame.astype(np.uint8), protein, nucleotide)
 
 
-def _both_strands(bases: ByteArray, ambiguity: Ambiguity) -> bytes:
-    """The bases, then their reverse complement."""
-    forward = bases.tobytes()
-    return forward + forward.translate(_COMPLEMENT[ambiguity])[::-1]
+@compiled
+def _codon(values: ByteArray, start: int, length: int, frame: int, codon: int, code_of_base: ByteArray) -> int:
+    """Number of a chunk's codon in a frame; `_AMBIGUOUS_BASE` or more where it holds an ambiguous base."""
+    if frame < 3:
+        first = start + frame + 3 * codon
+        a, b, c = code_of_base[values[first]], code_of_base[values[first + 1]], code_of_base[values[first + 2]]
+        number = 16 * a + 4 * b + c
+    else:
+        first = start + length - 1 - (frame - 3) - 3 * codon
+        a, b, c = code_of_base[values[first]], code_of_base[values[first - 1]], code_of_base[values[first - 2]]
+        number = 63 - 16 * a - 4 * b - c
+    return number if max(a, b, c) < 4 else _AMBIGUOUS_BASE
 
 
-def _base_codes(letters: ByteArray) -> ByteArray:
-    """A 0, C 1, T 2, G 3: bits 1 and 2 of their ASCII codes, so no table is needed; other letters give any of them."""
-    codes: ByteArray = np.bitwise_and(np.right_shift(letters, 1, dtype=np.uint8), 3, dtype=np.uint8)
+@compiled
+def _count_residues(
+    values: ByteArray,
+    start_N: IndexArray,
+    length_N: IndexArray,
+    code_of_base: ByteArray,
+    residue_of_codon: ByteArray,
+    drops_ambiguous: bool,
+) -> IndexArray:
+    """Residues of every chunk's six frames ``[N, 6]``; 0 where there is a stop or no codon of plain bases."""
+    n_residues_N6 = np.zeros((len(start_N), 6), np.int64)
+    for chunk in range(len(start_N)):
+        for frame in range(6):
+            n_codons = (length_N[chunk] - frame % 3) // 3
+            n_plain = 0
+            for codon in range(n_codons):
+                number = _codon(values, start_N[chunk], length_N[chunk], frame, codon, code_of_base)
+                if number < _AMBIGUOUS_BASE:
+                    if residue_of_codon[number] == _STOP:
+                        n_plain = 0
+                        break
+                    n_plain += 1
+            if n_plain:
+                n_residues_N6[chunk, frame] = n_plain if drops_ambiguous else n_codons
+    return n_residues_N6
+
+
+@compiled
+def _residues(
+    values: ByteArray,
+    start_F: IndexArray,
+    length_F: IndexArray,
+    frame_F: IndexArray,
+    n_residues: int,
+    code_of_base: ByteArray,
+    residue_of_codon: ByteArray,
+    drops_ambiguous: bool,
+) -> ByteArray:
+    """Residues of the kept frames, end to end."""
+    residues = np.empty(n_residues, np.uint8)
+    end = 0
+    for f in range(len(start_F)):
+        for codon in range((length_F[f] - frame_F[f] % 3) // 3):
+            number = _codon(values, start_F[f], length_F[f], frame_F[f], codon, code_of_base)
+            if number < _AMBIGUOUS_BASE or not drops_ambiguous:
+                residues[end] = residue_of_codon[number]
+                end += 1
+    return residues
+
+
+@compiled
+def _bases(
+    values: ByteArray,
+    start_F: IndexArray,
+    length_F: IndexArray,
+    frame_F: IndexArray,
+    n_bases_F: IndexArray,
+    complement: ByteArray,
+) -> ByteArray:
+    """The first ``n_bases_F`` bases of the kept frames on their own strands, end to end."""
+    bases = np.empty(n_bases_F.sum(), np.uint8)
+    end = 0
+    for f in range(len(start_F)):
+        if frame_F[f] < 3:
+            first = start_F[f] + frame_F[f]
+            bases[end : end + n_bases_F[f]] = values[first : first + n_bases_F[f]]
+        else:
+            last = start_F[f] + length_F[f] - 1 - (frame_F[f] - 3)
+            for i in range(n_bases_F[f]):
+                bases[end + i] = complement[values[last - i]]
+        end += n_bases_F[f]
+    return bases
+
+
+@lru_cache(maxsize=1)
+def _code_of_base() -> ByteArray:
+    """Code of every byte, ``uint8[256]``; `_AMBIGUOUS_BASE` for all but A, C, G and T."""
+    codes = np.full(256, _AMBIGUOUS_BASE, np.uint8)
+    for base, code in _CODES.items():
+        codes[ord(base)] = code
     return codes
-
-
-def _codons(strands: ByteArray) -> tuple[ByteArray, bool]:
-    """Number of the codon that begins at every base, and whether any is ambiguous.
-
-    0 to 63, or `_AMBIGUOUS` where it holds an ambiguous base. The last two bases begin none, and get 0.
-    """
-    code = _base_codes(strands)
-    codons = np.zeros(len(strands), np.uint8)
-    codons[:-2] = (code[:-2] << 4) | (code[1:-1] << 2) | code[2:]
-    is_plain = strands == ord("A")
-    for letter in b"CGT":
-        is_plain |= strands == letter
-    if is_plain.all():
-        return codons, False
-    codons[:-2][~(is_plain[:-2] & is_plain[1:-1] & is_plain[2:])] = _AMBIGUOUS
-    return codons, True
 
 
 @lru_cache(maxsize=8)
 def _residue_of_codon(genetic_code: int) -> ByteArray:
-    """Letter of every codon by its number in `_codons`, ``uint8[256]``; X for ambiguous ones."""
-    letters = np.full(256, ord("X"), np.uint8)
+    """Letter of every codon by its number in `_codon`, ``uint8[65]``; X for those with an ambiguous base."""
+    letters = np.full(_AMBIGUOUS_BASE + 1, ord("X"), np.uint8)
     for codon, letter in codon_table(genetic_code).items():
-        numbers, _ = _codons(np.frombuffer(codon.encode(), np.uint8))
-        letters[numbers[0]] = ord(letter)
+        a, b, c = (_CODES[base] for base in codon)
+        letters[16 * a + 4 * b + c] = ord(letter)
     return letters
-
-
-def _is_stop(codons: ByteArray, letters: ByteArray) -> BoolArray:
-    """Whether a stop begins at every base; comparing whole arrays a few times is faster than looking all codons up."""
-    is_stop = np.zeros(len(codons), np.bool_)
-    for stop in np.flatnonzero(letters == ord("*")):
-        is_stop |= codons == stop
-    return is_stop
-
-
-def _count_every_third(marks: BoolArray, start: IndexArray, n_codons: IndexArray) -> npt.NDArray[np.int32]:
-    """How many marks stand at ``start``, ``start + 3``, … (``n_codons`` of them), for every element."""
-    n_rows = -(-len(marks) // 3)
-    sums = np.zeros((3, n_rows + 1), np.int32)  # [phase, n]: marks among the first n positions of a phase
-    for phase in range(3):
-        in_phase = marks[phase::3]
-        np.cumsum(in_phase, out=sums[phase, 1 : len(in_phase) + 1], dtype=np.int32)
-    row, phase_of = np.divmod(start, 3)
-    begin = np.where(n_codons > 0, phase_of * (n_rows + 1) + row, 0)  # a frame without codons may start outside
-    flat = sums.reshape(-1)
-    counts: npt.NDArray[np.int32] = flat[begin + n_codons] - flat[begin]
-    return counts
-
-
-def _joined_slices(data: bytes, start: IndexArray, end: IndexArray, step: int) -> bytes:
-    """``data[start[i]:end[i]:step]`` of every i, end to end."""
-    if step == 1:
-        return b"".join([data[a:b] for a, b in zip(start.tolist(), end.tolist(), strict=True)])
-    return b"".join([data[a:b:step] for a, b in zip(start.tolist(), end.tolist(), strict=True)])
-
-
-def _joined(blocks: list[_BlockFrames]) -> Frames:
-    if not blocks:
-        nothing = Ragged.from_bytes([])
-        return Frames(np.empty(0, np.int64), np.empty(0, np.uint8), nothing, nothing)
-    n_residues = np.concatenate([block.n_residues for block in blocks])
-    n_bases = np.concatenate([block.n_bases for block in blocks])
-    return Frames(
-        np.concatenate([block.chunk for block in blocks]),
-        np.concatenate([block.frame for block in blocks]),
-        Ragged.from_lengths(np.frombuffer(b"".join([block.residues for block in blocks]), np.uint8), n_residues),
-        Ragged.from_lengths(np.frombuffer(b"".join([block.bases for block in blocks]), np.uint8), n_bases),
-    )
