@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from seqassay import durable
 from seqassay.config import PredictSettings
-from seqassay.predict import durable
 from seqassay.predict.run import predict
 
 # The server imports PyTorch once and has no threads, so that a child is a clean process within milliseconds.

@@ -20,7 +20,6 @@ A file appears under its name when it is whole. Until then there is only ``NAME.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import os
@@ -28,7 +27,7 @@ import shutil
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +36,8 @@ from typing import IO, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from seqassay.errors import InputError, MissingExtraError, ResourceError, SeqassayError, UsageError
+from seqassay.durable import disk_errors, sync
+from seqassay.errors import InputError, MissingExtraError, UsageError
 from seqassay.sequences.ragged import Ragged
 
 SUFFIXES = (".safetensors", ".npz", ".h5")
@@ -82,7 +82,7 @@ class EmbeddingWriter:
         self.n_rows = 0
         self._partial = self.path.with_name(self.path.name + PARTIAL_SUFFIX)
         everything = {"format": FORMAT, "format_version": FORMAT_VERSION, **metadata}
-        with _disk_errors(self.path):
+        with disk_errors(path=self.path):
             self._target: _Target = _TARGETS[self.path.suffix](self._partial, d_model, everything)
 
     def append(self, ids: Sequence[str], rows: Rows) -> None:
@@ -93,7 +93,7 @@ class EmbeddingWriter:
         """
         if len(ids) != len(rows):
             raise ValueError(f"{len(ids)} ids for {len(rows)} rows")
-        with _disk_errors(self.path):
+        with disk_errors(path=self.path):
             self._target.append([i.encode("utf-8", "surrogateescape") for i in ids], rows)
         self.n_rows += len(ids)
 
@@ -105,12 +105,12 @@ class EmbeddingWriter:
     ) -> None:
         try:
             if kind is None:
-                with _disk_errors(self.path):
+                with disk_errors(path=self.path):
                     self._target.finish()
                     self._target.close()
-                    _sync(self._partial)
+                    sync(self._partial)
                     self._partial.replace(self.path)
-                    _sync(self.path.parent)
+                    sync(self.path.parent)
         finally:
             with contextlib.suppress(OSError):  # after a failure, closing may fail in the same way
                 self._target.close()
@@ -336,26 +336,3 @@ def _read_h5(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
 
 
 _READERS = {".safetensors": _read_safetensors, ".npz": _read_npz, ".h5": _read_h5}
-
-
-def _sync(path: Path) -> None:
-    """Make a file's content, or a folder's names, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Errors of the file system as what the user can act on."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in reason:
-            raise ResourceError(f"{path}: the disk is full", hint="make room, or write to another disk") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise UsageError(f"{path}: cannot write there ({reason})", hint="choose another place") from error
-        raise SeqassayError(f"{path}: {reason}") from error

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from seqassay.config import PredictSettings
+from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
 from seqassay.errors import UsageError
-from seqassay.predict.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
 from seqassay.predict.outputs import OUTPUT_NAMES
 from seqassay.predict.shards import ShardStore, check_identity
 

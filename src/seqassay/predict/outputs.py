@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from seqassay.durable import publish, stage, unstage
 from seqassay.predict.consensus import CLASSIFIED, SCORE_DECIMALS, STATUSES, ChunkConsensus, SequenceCalls
 from seqassay.predict.counts import Counts, expect_equal
-from seqassay.predict.durable import publish, stage, unstage
 from seqassay.predict.prepare import ScoredShard
 from seqassay.predict.shards import ShardStore
 from seqassay.sequences.chunking import Chunks

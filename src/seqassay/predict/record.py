@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import seqassay
 from seqassay.config import PredictSettings, settings_as_json
+from seqassay.durable import disk_errors
 from seqassay.errors import InputError, ResourceError, StoppedError
 from seqassay.measure.monitor import memory_record
 from seqassay.measure.progress import RunProgress
@@ -19,7 +20,6 @@ from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.measure.stages import StageClock, WaitStatistics
 from seqassay.models.bundle import Bundle
 from seqassay.predict.counts import Counts
-from seqassay.predict.durable import disk_errors
 from seqassay.predict.folder import OutputFolder
 from seqassay.predict.prepare import Model
 from seqassay.predict.shards import ShardMeta

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seqassay.durable import TEMPORARY_SUFFIX, sync, write_durably
 from seqassay.errors import UsageError
 from seqassay.predict.counts import Counts
-from seqassay.predict.durable import TEMPORARY_SUFFIX, sync_folder, write_durably
 
 MANIFEST = "manifest.json"
 META = "meta.json"
@@ -85,7 +85,7 @@ class ShardStore:
         self.folder.mkdir(exist_ok=True)
         self.clear()
         write_durably(self.folder / MANIFEST, [json.dumps(identity, indent=1).encode()])
-        sync_folder(self.folder.parent)
+        sync(self.folder.parent)
 
     def identity(self) -> dict[str, Any] | None:
         """The identity of the run that the shards belong to; None when there is no readable manifest."""

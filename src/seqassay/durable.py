@@ -50,7 +50,7 @@ def publish(paths: Sequence[Path]) -> None:
     """Give staged files of one folder their names, and make the names durable."""
     for path in paths:
         _temporary(path).replace(path)
-    sync_folder(paths[0].parent)
+    sync(paths[0].parent)
 
 
 def unstage(paths: Iterable[Path]) -> None:
@@ -64,9 +64,9 @@ def _temporary(path: Path) -> Path:
     return path.with_name(path.name + TEMPORARY_SUFFIX)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -74,20 +74,22 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(resume_command: str = "") -> Iterator[None]:
+def disk_errors(resume_command: str = "", *, path: Path | None = None) -> Iterator[None]:
     """Turn an ``OSError`` into what the user can act on: a full disk (exit code 4), a forbidden place (2), others (1).
 
     Args:
         resume_command: how to go on once there is room.
+        path: what was being written, for errors that do not name it (those of libraries).
     """
     try:
         yield
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        name = path or error.filename
+        place = f"{name}: " if name else ""
         text = error.strerror or str(error)
-        if error.errno in _FULL:
+        if error.errno in _FULL or "No space left" in text:  # HDF5 gives the text alone
             hint = f"make room, then go on with:\n  {resume_command}" if resume_command else "make room on the disk"
             raise ResourceError(f"{place}the disk is full ({text})", hint=hint) from error
         if error.errno in _FORBIDDEN:
-            raise UsageError(f"{place}cannot write there ({text})", hint="choose another --output-dir") from error
+            raise UsageError(f"{place}cannot write there ({text})", hint="choose another place") from error
         raise SeqassayError(f"{place}{text}") from error

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from seqassay.durable import disk_errors, publish, stage, unstage, write_durably
 from seqassay.errors import ResourceError, SeqassayError, UsageError
-from seqassay.predict.durable import disk_errors, publish, stage, unstage, write_durably
 
 
 def test_writes_all_pieces_and_leaves_no_temporary_file(tmp_path: Path) -> None:
