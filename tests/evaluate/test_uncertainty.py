@@ -3,7 +3,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqassay.errors import InputError, UsageError
@@ -155,6 +155,7 @@ def test_mcnemar_of_equal_calls() -> None:
     assert (tie.p_exact, tie.p_mid) == (1.0, 0.75)
 
 
+@settings(deadline=None)  # the first example imports scipy
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_the_binomial_test(b: int, c: int) -> None:
     stats = pytest.importorskip("scipy.stats", reason="scipy is the reference")
