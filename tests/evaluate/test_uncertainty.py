@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from seqassay.errors import InputError, UsageError
 from seqassay.evaluate.classification import metrics, roc_auc
-from seqassay.evaluate.uncertainty import Balance, bootstrap, mcnemar
+from seqassay.evaluate.uncertainty import Balance, bootstrap, mcnemar, share_interval
 
 NAMES = ("accuracy", "precision", "recall", "f1", "specificity", "mcc", "roc_auc", "average_precision")
 
@@ -179,3 +179,16 @@ def test_mcnemar_of_many_pairs() -> None:
 def test_mcnemar_wants_calls() -> None:
     with pytest.raises(InputError, match="compares calls"):
         mcnemar([0, 1], [0.2, 0.8], [0, 1])
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (3, 17), (400, 8000)])
+def test_share_interval_is_wilsons(k: int, n: int) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="scipy is the reference")
+    expected = stats.binomtest(k, n).proportion_ci(method="wilson")
+    assert share_interval(k, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_no_share_of_nothing() -> None:
+    for k, n in ((0, 0), (3, 2), (-1, 2)):
+        with pytest.raises(UsageError, match="is no share"):
+            share_interval(k, n)

@@ -220,6 +220,20 @@ def mcnemar(labels: npt.ArrayLike, first_calls: npt.ArrayLike, second_calls: npt
     return McNemar(b, c, min(1.0, 2 * tail), p_mid)
 
 
+def share_interval(k: int, n: int) -> tuple[float, float]:
+    """95% interval (Wilson 1927) of a share of which ``k`` of ``n`` independent examples were seen.
+
+    Raises:
+        UsageError: no example, or more seen than there are.
+    """
+    if not 0 <= k <= n or n == 0:
+        raise UsageError(f"{k} of {n} is no share")
+    z = 1.959963984540054
+    centre = (k + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def _binomial_half(k: int, n: int) -> tuple[float, float]:
     """P(X ≤ k) and P(X = k) of n fair coins, k ≤ n / 2."""
     if n <= _EXACT_PAIRS:
