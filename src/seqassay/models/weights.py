@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -37,6 +38,7 @@ TOKEN_DROPOUT_SCALE = 0.88
 # Attention heads by (layers, width): the one thing about ESM-2 that tensor shapes do not tell.
 _ESM2_HEADS = {(6, 320): 20, (12, 480): 20, (30, 640): 20, (33, 1280): 20, (36, 2560): 40, (48, 5120): 40}
 _DNABERT_HEAD_DIM = 64
+HEAD_VERSION = "2.0"  # of a head file's metadata
 _TOKEN_TYPES = 2  # rows of DNABERT's token-type table, of which only type 0 occurs
 
 
@@ -125,12 +127,45 @@ def load_dnabert(path: Path | str, dtype: torch.dtype = torch.float32) -> Dnaber
 
 
 def load_head(path: Path | str) -> ClassifierHead:
-    """A classifier head from safetensors (ours), or as published (a pickle), in ``eval`` mode and float32."""
+    """A classifier head from safetensors (ours), or as published (a pickle), in ``eval`` mode and float32.
+
+    Raises:
+        ModelError: unreadable, not a head, not finite; or its metadata name another major version or dimension.
+    """
     if Path(path).suffix != ".safetensors":
         return load_published_head(path)
     checkpoint = open_checkpoint(path)
+    said = read_head_metadata(checkpoint.path)
     tensors = {name: tensor.clone() for _, name, tensor in checkpoint.tensors()}
-    return head_from_tensors(tensors, checkpoint.path)
+    head = head_from_tensors(tensors, checkpoint.path)
+    if said.get("merged_dim", str(head.input_dim)) != str(head.input_dim):
+        raise ModelError(
+            f"{path}: its metadata say that it takes {said['merged_dim']} values, its tensors {head.input_dim}",
+            hint="the file was put together from two: train the head again with `seqassay train head`",
+        )
+    return head
+
+
+def read_head_metadata(path: Path | str) -> dict[str, str]:
+    """What a head's safetensors file says of itself (see `seqassay.train.head_file`).
+
+    Raises:
+        ModelError: unreadable, or of another major version.
+    """
+    path = Path(path)
+    reject_what_is_no_weight_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ModelError(f"{path}: not a readable safetensors file: {error}") from error
+    version = said.get("version", HEAD_VERSION)
+    if version.split(".")[0] != HEAD_VERSION.split(".")[0]:
+        raise ModelError(
+            f"{path}: head version {version} cannot be read; this seqassay reads {HEAD_VERSION.split('.')[0]}.x",
+            hint="train the head again with `seqassay train head`, or install the seqassay that wrote it",
+        )
+    return said
 
 
 def load_published_head(path: Path | str) -> ClassifierHead:
