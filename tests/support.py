@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
@@ -13,6 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
 from seqassay.models.bundle import write_bundle
+from seqassay.models.calibration import Calibration
 from seqassay.models.dnabert import Dnabert, DnabertConfig
 from seqassay.models.esm2 import Esm2, Esm2Config
 from seqassay.models.head import ClassifierHead
@@ -36,10 +38,11 @@ def write_fasta(path: Path, records: list[tuple[str, str]]) -> Path:
     return path
 
 
-def make_tiny_bundle(folder: Path) -> Path:
+def make_tiny_bundle(folder: Path, *, calibrated: bool = False) -> Path:
     """A whole bundle of random weights: 32 and 40 wide, 1 and 2 layers, 300-bp chunks, a tokenizer trained here.
 
-    The head is set so that random sequences get both calls.
+    The head is set so that random sequences get both calls. With ``calibrated`` it has a nucleotide head, and a
+    calibration that looks at both.
     """
     torch.manual_seed(1)
     tokenizer = train_bpe(96)
@@ -58,9 +61,20 @@ def make_tiny_bundle(folder: Path) -> Path:
         nucleotide=folder / "nucleotide",
         protein=folder / "protein",
         head=head,
+        nucleotide_head=ClassifierHead(32).eval() if calibrated else None,
+        calibration=TINY_CALIBRATION if calibrated else None,
         chunk_length=300,
     )
     return bundle.path
+
+
+TINY_CALIBRATION = Calibration(
+    prior=0.5,
+    n_others=1000,
+    lengths_K=np.array([100.0, 300.0]),
+    framed_K3=np.array([[0.1, 0.8, 0.5], [0.2, 1.6, 1.0]]),
+    unframed_K2=np.array([[0.0, 1.0], [0.3, 2.0]]),
+)
 
 
 def train_bpe(vocabulary: int) -> Tokenizer:

@@ -48,6 +48,7 @@ class PredictSettings:
     precision: PrecisionName | None = None  # None: the one that the bundle names
     threads: int | None = None  # None: what the machine gives
     batch: int | None = None  # token budget of a batch, in tokens; None: what suits the device
+    fdr: float | None = None  # call virus by q-value, at this false discovery rate; None: by score
     shard_size: int = DEFAULT_SHARD_SIZE_SEQUENCES  # sequences in a shard: the unit of work and of durability
     progress: bool = True
     verbose: bool = False
@@ -60,6 +61,8 @@ class PredictSettings:
         for name, value in (("threads", self.threads), ("batch", self.batch), ("shard_size", self.shard_size)):
             if value is not None and value < 1:
                 raise UsageError(f"{option_name(name)} is {value}; it has to be at least 1")
+        if self.fdr is not None and not 0 < self.fdr < 1:
+            raise UsageError(f"--fdr is {self.fdr:g}; a false discovery rate lies between 0 and 1, as in --fdr 0.05")
         for first, second in (("resume", "force"), ("verbose", "quiet")):
             if getattr(self, first) and getattr(self, second):
                 raise UsageError(f"--{first} and --{second} exclude each other")

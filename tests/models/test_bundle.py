@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import make_tiny_bundle
 
 from seqassay.errors import ModelError, ResourceError, UsageError
 from seqassay.models.bundle import BUNDLE_FILE, Bundle, digest_of, file_sha256, load_bundle, write_bundle
@@ -54,7 +55,7 @@ def test_what_was_written_is_what_is_loaded(parts: Path, bundle: Bundle) -> None
     loaded = load_bundle(bundle.path)
     assert loaded == bundle
     assert (loaded.chunk_length, loaded.chunk_rule, loaded.genetic_code, loaded.ambiguity) == (300, "even", 1, "drop")
-    assert (loaded.precision, loaded.version, loaded.merged_dim) == ("float32", "2.0", 40)
+    assert (loaded.precision, loaded.version, loaded.merged_dim) == ("float32", "2.1", 40)
     assert (loaded.nucleotide.d_model, loaded.protein.d_model) == (24, 16)
     assert loaded.load_head().input_dim == 40
     ours, theirs = load_esm2(loaded.protein_path), load_esm2(parts / "protein")
@@ -65,8 +66,9 @@ def test_what_was_written_is_what_is_loaded(parts: Path, bundle: Bundle) -> None
 def test_bundle_json_has_the_documented_keys(bundle: Bundle) -> None:
     said = json.loads((bundle.path / BUNDLE_FILE).read_text())
     assert list(said) == [
-        "format", "version", "name", "description", "nucleotide", "protein", "head", "merged_dim", "chunk_length",
-        "chunk_rule", "translation", "precision", "calibration", "threshold", "files", "digest",
+        "format", "version", "name", "description", "nucleotide", "protein", "head", "nucleotide_head",
+        "merged_dim", "chunk_length", "chunk_rule", "translation", "precision", "calibration", "threshold", "files",
+        "digest",
     ]  # fmt: skip
     assert sorted(said["files"]) == [
         "head.safetensors",
@@ -154,7 +156,9 @@ def edit(bundle: Bundle, change: Callable[[dict[str, Any]], object], *, sign: bo
         (lambda said: said["translation"].update(ambiguity="N"), "ambiguity is 'N'"),
         (lambda said: said["translation"].pop("genetic_code"), r"translation\.genetic_code is None"),
         (lambda said: said.update(precision="int4"), "precision is 'int4'"),
-        (lambda said: said.update(calibration={"temperature": 2}), "calibration is"),
+        (lambda said: said.update(calibration={"temperature": 2}), "calibration has the keys"),
+        (lambda said: said.update(nucleotide_head={"path": "head.safetensors"}), "nucleotide_head is"),
+        (lambda said: said.update(nucleotide_head={"path": "nucleotide_head.safetensors"}), "does not list nucleotide"),
         (lambda said: said.update(threshold="0.9"), "threshold is '0.9'"),
         (lambda said: said.update(colour="red"), "unknown key 'colour'"),
         (lambda said: said["nucleotide"].update({"class": "esm2"}), r"nucleotide\.class is 'esm2'"),
@@ -329,3 +333,33 @@ def test_a_bundle_with_a_fair_esm_file_and_a_pickled_head(parts: Path, tmp_path:
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=1e-6, rtol=1e-6)
     assert bundle.load_head().input_dim == 40
+
+
+def test_a_bundle_of_version_2_0_is_read(bundle: Bundle) -> None:
+    path = bundle.path / BUNDLE_FILE
+    said = json.loads(path.read_text())
+    said = {key: value for key, value in said.items() if key != "nucleotide_head"} | {"version": "2.0"}
+    said["digest"] = digest_of(said)
+    path.write_text(json.dumps(said))
+    old = load_bundle(bundle.path)
+    assert (old.version, old.nucleotide_head_path, old.calibration) == ("2.0", None, None)
+
+
+def test_nucleotide_head_and_calibration_come_back(tmp_path: Path) -> None:
+    folder = make_tiny_bundle(tmp_path, calibrated=True)
+    loaded = load_bundle(folder)
+    assert loaded.calibration is not None
+    assert loaded.calibration.lengths_K.tolist() == [100.0, 300.0]
+    head = loaded.load_nucleotide_head()
+    assert head is not None
+    assert head.input_dim == loaded.nucleotide.d_model
+
+
+def test_a_calibration_without_its_head_is_refused(tmp_path: Path) -> None:
+    path = make_tiny_bundle(tmp_path, calibrated=True) / BUNDLE_FILE
+    said = json.loads(path.read_text())
+    said["calibration"]["unframed"] = None
+    said["digest"] = digest_of(said)
+    path.write_text(json.dumps(said))
+    with pytest.raises(ModelError, match="do not belong together"):
+        load_bundle(path.parent)

@@ -5,13 +5,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqassay.predict.consensus import STATUSES, chunk_consensus, count_plain_bases, sequence_calls
+from seqassay.predict.consensus import (
+    STATUSES,
+    ChunkConsensus,
+    SequenceCalls,
+    chunk_consensus,
+    count_plain_bases,
+    mean_chunk_score,
+    sequence_calls,
+    sequence_evidence,
+)
 from seqassay.sequences.ragged import Ragged
 
 
 def scores(*virus: float) -> np.ndarray:
     p = np.array(virus, np.float32).reshape(-1)
     return np.stack([np.float32(1) - p, p], axis=1)
+
+
+def calls_of(
+    bases: Ragged, chunk_sequence: np.ndarray, frame_chunk: np.ndarray, consensus: ChunkConsensus
+) -> SequenceCalls:
+    """Calls by VirNucPro's score."""
+    return sequence_calls(bases, chunk_sequence, frame_chunk, mean_chunk_score(chunk_sequence, consensus, len(bases)))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +55,7 @@ def test_chunks_without_a_frame_have_no_row() -> None:
 
 def test_no_frames_at_all() -> None:
     consensus = chunk_consensus(np.zeros(0, np.int64), np.zeros((0, 2), np.float32))
-    calls = sequence_calls(Ragged.from_bytes([b"TAATAATAA"]), np.zeros(1, np.int64), np.zeros(0, np.int64), consensus)
+    calls = calls_of(Ragged.from_bytes([b"TAATAATAA"]), np.zeros(1, np.int64), np.zeros(0, np.int64), consensus)
     assert len(consensus.chunk) == 0
     assert STATUSES[calls.status[0]] == "no_frame"
     assert np.isnan(calls.score[0])
@@ -61,7 +77,7 @@ def test_no_frames_at_all() -> None:
 def test_status_of_a_sequence_without_a_frame(bases: bytes, status: str) -> None:
     no_frame = np.zeros(0, np.int64)
     consensus = chunk_consensus(no_frame, np.zeros((0, 2), np.float32))
-    calls = sequence_calls(Ragged.from_bytes([bases]), np.zeros(1, np.int64), no_frame, consensus)
+    calls = calls_of(Ragged.from_bytes([bases]), np.zeros(1, np.int64), no_frame, consensus)
     assert STATUSES[calls.status[0]] == status
 
 
@@ -69,7 +85,7 @@ def test_a_sequence_is_the_mean_of_its_classified_chunks() -> None:
     # sequence 0: chunks 0 and 1 (no frame in 1) and 2; sequence 1: chunk 3
     chunk_sequence, frame_chunk = np.array([0, 0, 0, 1]), np.array([0, 0, 2, 3])
     consensus = chunk_consensus(frame_chunk, scores(0.9, 0.4, 0.3, 0.25))
-    calls = sequence_calls(Ragged.from_bytes([b"ACGT", b"ACGT"]), chunk_sequence, frame_chunk, consensus)
+    calls = calls_of(Ragged.from_bytes([b"ACGT", b"ACGT"]), chunk_sequence, frame_chunk, consensus)
     assert calls.n_chunks.tolist() == [3, 1]
     assert calls.n_frames.tolist() == [3, 1]
     # chunk 0: 0.9 / (0.9 + 0.6) = 0.6; chunk 2: 0.3
@@ -80,7 +96,7 @@ def test_a_sequence_is_the_mean_of_its_classified_chunks() -> None:
 def test_the_call_follows_the_printed_score() -> None:
     chunk = np.array([0])
     almost = np.array([[0.5000002, 0.4999998]], np.float32)
-    calls = sequence_calls(Ragged.from_bytes([b"ACGT"]), np.array([0]), chunk, chunk_consensus(chunk, almost))
+    calls = calls_of(Ragged.from_bytes([b"ACGT"]), np.array([0]), chunk, chunk_consensus(chunk, almost))
     assert f"{calls.score[0]:.6f}" == "0.500000"
     assert calls.is_virus[0]
 
@@ -92,7 +108,7 @@ def test_equals_the_rule_written_out(frames_of_chunks: list[list[float]]) -> Non
     consensus = chunk_consensus(frame_chunk, table)
     n = len(frames_of_chunks)
     bases = Ragged.from_bytes([b"ACGT"] * n)
-    calls = sequence_calls(bases, np.arange(n), frame_chunk, consensus)
+    calls = calls_of(bases, np.arange(n), frame_chunk, consensus)
     row = 0
     for i in range(n):
         mine = table[frame_chunk == i]
@@ -111,3 +127,28 @@ def test_equals_the_rule_written_out(frames_of_chunks: list[list[float]]) -> Non
 
 def test_plain_bases_are_counted() -> None:
     assert count_plain_bases(Ragged.from_bytes([b"ACGT", b"NNRY", b"", b"NAN"])).tolist() == [4, 0, 0, 1]
+
+
+def test_evidence_is_the_mean_over_all_frames_of_a_sequence() -> None:
+    # sequence 0: chunks 0 and 1; sequence 1: chunk 2, which has no stop-free frame; sequence 2: no chunk
+    evidence = sequence_evidence(
+        np.array([600, 300, 2]),
+        np.array([0, 0, 1]),
+        np.array([0, 0, 1]),
+        np.array([[0.5, 0.5], [0.25, 0.75], [0.2, 0.8]], np.float32),
+        np.array([0, 1, 2, 2]),
+        np.array([1.0, 3.0, -1.0, -2.0]),
+    )
+    assert evidence.joint[0] == pytest.approx((0 + np.log(3) + np.log(4)) / 3)
+    assert np.isnan(evidence.joint[1:]).all()
+    assert evidence.nucleotide[:2].tolist() == [2.0, -1.5]
+    assert np.isnan(evidence.nucleotide[2])
+
+
+def test_a_score_for_letters_that_are_no_bases_is_left_out() -> None:
+    calls = sequence_calls(
+        Ragged.from_bytes([b"NNNNNN", b"TAATAA"]), np.array([0, 1]), np.zeros(0, np.int64), np.array([0.9, 0.9])
+    )
+    assert [STATUSES[s] for s in calls.status] == ["no_bases", "no_frame"]
+    assert np.isnan(calls.score[0])
+    assert calls.is_virus.tolist() == [False, True]

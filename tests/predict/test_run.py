@@ -120,7 +120,7 @@ def test_the_headers_are_those_of_the_reference(settings: PredictSettings) -> No
     assert (
         (folder / TABLES[2])
         .read_text()
-        .startswith("sequence_id\tlength\tn_chunks\tn_frames\tstatus\tscore\tcall\nread1\t")
+        .startswith("sequence_id\tlength\tn_chunks\tn_frames\tstatus\tscore\tcall\tq_value\nread1\t")
     )
 
 

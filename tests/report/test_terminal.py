@@ -83,8 +83,9 @@ def record() -> dict[str, Any]:
         "wall_s": 61.2,
         "counts": {
             "sequences": 1200, "classified": 1000, "no_frame": 199, "too_short": 1, "no_bases": 0,
-            "virus": 10, "others": 990, "frames": 1500, "chunks": 1200,
+            "scored": 1000, "virus": 10, "others": 990, "frames": 1500, "chunks": 1200,
         },
+        "calls": {"rule": "score >= 0.5"},
         "stages": [{"stage": "protein embedding", "seconds": 50.0, "share": 0.81}],
         "throughput": {"sequences_per_s": 20.0, "tokens_per_s": 2000.0},
         "packing": {"efficiency": 0.987},
@@ -97,7 +98,7 @@ def test_the_summary_shows_what_the_record_says(record: dict[str, Any]) -> None:
     text = summary(record)
     for expected in (
         "1,200: 1,000 classified, 199 without a stop-free frame, 1 too short",
-        "10 virus, 990 others",
+        "10 virus, 990 others (score >= 0.5)",
         "0:01:01",
         "50.00 s   81.0%",
         "20 sequences/s, 2,000 tokens/s",
@@ -115,3 +116,21 @@ def test_the_summary_of_a_run_without_a_batch(record: dict[str, Any]) -> None:
     record["resumed_sequences"] = 1200
     assert "no batches" in summary(record)
     assert "after 1,200 resumed sequences" in summary(record)
+
+
+def test_the_summary_says_what_cannot_be_told(record: dict[str, Any]) -> None:
+    record["counts"]["scored"] = 1100
+    record["calls"] = {
+        "rule": "q_value <= 0.05",
+        "composition": {"n_scored": 1100, "viral_share": 0.013, "interval_95": [0.004, 0.02]},
+        "false_discovery_rate": {"of_calls": 0.048, "wanted": 0.05, "can_tell": False, "reason": "too rare"},
+    }
+    text = summary(record)
+    for expected in (
+        "199 without a stop-free frame (100 of them scored by their nucleotides alone)",
+        "(q_value <= 0.05)",
+        "estimated 1.3% of the scored (95% 0.4% to 2.0%)",
+        "estimated 4.8% of those called virus",
+        "false discovery rate 0.05: too rare",
+    ):
+        assert expected in text

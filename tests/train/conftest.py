@@ -36,7 +36,7 @@ def records_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``train.fa.gz`` and ``valid.fa.gz``, of other sequences."""
     folder = tmp_path_factory.mktemp("records")
     write_records(folder / "train.fa.gz", n_per_group=8, bases=900, seed=1)
-    write_records(folder / "valid.fa.gz", n_per_group=24, bases=300, seed=2)
+    write_records(folder / "valid.fa.gz", n_per_group=60, bases=300, seed=2)
     return folder
 
 

@@ -16,21 +16,21 @@ from seqassay.train.encoders import EncoderTrainer, Recipe, substitute
 from seqassay.train.kmer_tokenizer import build_kmer_tokenizer
 
 TOKENIZER = NucleotideTokenizer(build_kmer_tokenizer(3).to_str())
-RECIPE = Recipe(
+NUCLEOTIDE = Recipe(
+    encoder=DnabertConfig(vocab_size=TOKENIZER.vocab_size, d_model=16, n_layers=1, n_heads=2, d_ff=32),
     steps=24,
     bases_per_step=3000,
     lengths=(60, 90),
     group_weights={"virus": 0.3, "phage": 0.2, "bacteria": 0.3, "human": 0.2},
     warmup_steps=4,
-    word_dropout=0.1,
-    substitution_rate=0.02,
+    base_substitution_rate=0.02,
     average_decay=0.9,
     precision="float32",
     evaluate_every_steps=8,
     evaluation_lengths=(60,),
-    nucleotide=DnabertConfig(vocab_size=TOKENIZER.vocab_size, d_model=16, n_layers=1, n_heads=2, d_ff=32),
-    protein=Esm2Config(n_layers=1, d_model=16, n_heads=2, d_ff=32),
 )
+PROTEIN = replace(NUCLEOTIDE, encoder=Esm2Config(n_layers=1, d_model=16, n_heads=2, d_ff=32), residue_mutation_rate=0.1)
+SIDES = [pytest.param(NUCLEOTIDE, TOKENIZER, id="nucleotide"), pytest.param(PROTEIN, None, id="protein")]
 
 
 Records = tuple[LabelledRecords, LabelledRecords]
@@ -46,8 +46,11 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
         assert torch.equal(a[name], b[name]), name
 
 
-def test_classes_of_different_codons_are_learnt(records: Records, tmp_path: Path) -> None:
-    trainer = EncoderTrainer(RECIPE, *records, TOKENIZER, tmp_path)
+@pytest.mark.parametrize(("recipe", "tokenizer"), SIDES)
+def test_classes_of_different_codons_are_learnt(
+    recipe: Recipe, tokenizer: NucleotideTokenizer | None, records: Records, tmp_path: Path
+) -> None:
+    trainer = EncoderTrainer(recipe, *records, tokenizer, tmp_path)
     before = trainer.evaluate(trainer.average)["auc_60"]
     model = trainer.run()
     after = trainer.evaluate(model)["auc_60"]
@@ -56,8 +59,11 @@ def test_classes_of_different_codons_are_learnt(records: Records, tmp_path: Path
     assert [row["step"] for row in rows] == [8, 16, 24]
 
 
-def test_an_interrupted_run_ends_in_the_same_weights(records: Records, tmp_path: Path) -> None:
-    whole = state(EncoderTrainer(RECIPE, *records, TOKENIZER, tmp_path / "whole").run())
+@pytest.mark.parametrize(("recipe", "tokenizer"), SIDES)
+def test_an_interrupted_run_ends_in_the_same_weights(
+    recipe: Recipe, tokenizer: NucleotideTokenizer | None, records: Records, tmp_path: Path
+) -> None:
+    whole = state(EncoderTrainer(recipe, *records, tokenizer, tmp_path / "whole").run())
 
     class Interrupted(Exception):
         pass
@@ -69,8 +75,8 @@ def test_an_interrupted_run_ends_in_the_same_weights(records: Records, tmp_path:
             return super()._step(batch)
 
     with pytest.raises(Interrupted):
-        Stops(RECIPE, *records, TOKENIZER, tmp_path / "cut").run()
-    again = EncoderTrainer(RECIPE, *records, TOKENIZER, tmp_path / "cut").run()
+        Stops(recipe, *records, tokenizer, tmp_path / "cut").run()
+    again = EncoderTrainer(recipe, *records, tokenizer, tmp_path / "cut").run()
     assert_same(state(again), whole)
 
 
@@ -83,35 +89,42 @@ def test_the_best_state_is_restored_not_the_last(records: Records, tmp_path: Pat
             kept.append(state(model))
             return {"selection": next(figures)}
 
-    best = Scripted(RECIPE, *records, TOKENIZER, tmp_path).run()
+    best = Scripted(NUCLEOTIDE, *records, TOKENIZER, tmp_path).run()
     assert len(kept) == 3
     assert_same(state(best), kept[1])
     assert not torch.equal(kept[1]["head.output_layer.weight"], kept[2]["head.output_layer.weight"])
 
 
+def test_a_tokenizer_goes_with_a_nucleotide_encoder_alone(records: Records, tmp_path: Path) -> None:
+    for recipe, tokenizer in ((NUCLEOTIDE, None), (PROTEIN, TOKENIZER)):
+        with pytest.raises(ValueError, match="needs its tokenizer"):
+            EncoderTrainer(recipe, *records, tokenizer, tmp_path)
+
+
 def test_another_recipe_does_not_go_on_from_a_checkpoint(records: Records, tmp_path: Path) -> None:
-    EncoderTrainer(replace(RECIPE, steps=8), *records, TOKENIZER, tmp_path).run()
+    EncoderTrainer(replace(NUCLEOTIDE, steps=8), *records, TOKENIZER, tmp_path).run()
     with pytest.raises(ModelError, match="another recipe"):
-        EncoderTrainer(replace(RECIPE, steps=9), *records, TOKENIZER, tmp_path).run()
+        EncoderTrainer(replace(NUCLEOTIDE, steps=9), *records, TOKENIZER, tmp_path).run()
 
 
 def test_the_best_state_of_an_untrained_folder_is_an_error(records: Records, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no state was saved yet"):
-        EncoderTrainer(RECIPE, *records, TOKENIZER, tmp_path).best()
+        EncoderTrainer(NUCLEOTIDE, *records, TOKENIZER, tmp_path).best()
 
 
-def test_a_batch_is_a_function_of_seed_and_step(records: Records, tmp_path: Path) -> None:
-    trainer = EncoderTrainer(RECIPE, *records, TOKENIZER, tmp_path)
+@pytest.mark.parametrize(("recipe", "tokenizer"), SIDES)
+def test_a_batch_is_a_function_of_seed_and_step(
+    recipe: Recipe, tokenizer: NucleotideTokenizer | None, records: Records, tmp_path: Path
+) -> None:
+    trainer = EncoderTrainer(recipe, *records, tokenizer, tmp_path)
     a, b, c = trainer.draw_batch(5), trainer.draw_batch(5), trainer.draw_batch(6)
-    assert torch.equal(a.protein.tokens_T, b.protein.tokens_T)
-    assert torch.equal(a.nucleotide.tokens_T, b.nucleotide.tokens_T)
-    assert a.protein.tokens_T.shape != c.protein.tokens_T.shape or not torch.equal(
-        a.protein.tokens_T, c.protein.tokens_T
-    )
+    tokens, same, other = (batch.packed.tokens_T for batch in (a, b, c))
+    assert torch.equal(tokens, same)
+    assert tokens.shape != other.shape or not torch.equal(tokens, other)
 
 
 def test_the_clock_can_end_the_schedule(records: Records, tmp_path: Path) -> None:
-    trainer = EncoderTrainer(replace(RECIPE, max_minutes=1e-9), *records, TOKENIZER, tmp_path)
+    trainer = EncoderTrainer(replace(NUCLEOTIDE, max_minutes=1e-9), *records, TOKENIZER, tmp_path)
     trainer.run()
     assert trainer.progress.step <= 1
 

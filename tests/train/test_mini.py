@@ -1,46 +1,51 @@
-"""The bundle's builder at toy size: from labelled FASTA to a bundle that scores as the trained model does."""
+"""The bundle's builder at toy size: from labelled FASTA to a calibrated bundle that scores as the trained sides do."""
 
 from pathlib import Path
 
 import numpy as np
-import torch
+import pytest
 
-from seqassay.engine.embed import Embedder, load_encoder
 from seqassay.engine.tokens import NucleotideTokenizer
 from seqassay.models.bundle import load_bundle
-from seqassay.train.dataset import read_labelled
-from seqassay.train.encoders import EncoderTrainer, Recipe
-from seqassay.train.frame_batches import frames_of, make_batch
+from seqassay.predict.scoring import SequenceScorer, evidence_of
+from seqassay.train import mini
+from seqassay.train.dataset import LabelledChunks, read_labelled
 from seqassay.train.kmer_tokenizer import build_kmer_tokenizer
-from seqassay.train.mini import WORD_LENGTH, main
+from seqassay.train.scoring import score_chunks
 
 
-def test_from_labelled_fasta_to_a_bundle_with_the_same_scores(records_folder: Path, tmp_path: Path) -> None:
-    settings = ["--data", str(records_folder), "--work", str(tmp_path / "work"), "--bundle", str(tmp_path / "bundle")]
-    settings += ["--steps", "2", "--threads", "1", "--seed", "3"]
-    main(settings)
-    first = load_bundle(tmp_path / "bundle")
-    assert first.chunk_length == 300
+def test_from_labelled_fasta_to_a_calibrated_bundle(records_folder: Path, tmp_path: Path) -> None:
+    settings = ["--data", str(records_folder), "--work", str(tmp_path / "work"), "--steps", "3", "--seed", "3"]
+    for side in ("nucleotide", "protein"):
+        mini.main([side, *settings])
+    bundle_settings = ["bundle", *settings, "--bundle", str(tmp_path / "bundle")]
+    mini.main(bundle_settings)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.chunk_length == 300
+    assert bundle.calibration is not None
+    assert bundle.calibration.lengths_K.tolist() == [100.0, 150.0, 250.0, 300.0]  # records have 300 bases
 
-    tokenizer = NucleotideTokenizer(build_kmer_tokenizer(WORD_LENGTH).to_str())
-    recipe = Recipe(steps=2, seed=3)
+    # The bundle's evidence is what the two sides say of its frames.
     valid = read_labelled(records_folder / "valid.fa.gz")
-    train = read_labelled(records_folder / "train.fa.gz")
-    model = EncoderTrainer(recipe, train, valid, tokenizer, tmp_path / "work").best()
-    made = make_batch(valid.bases, valid.labels, tokenizer)
-    assert made is not None
-    frames = frames_of(valid.bases)
-    parts = [
-        Embedder(load_encoder(path), device="cpu").embed(letters)
-        for path, letters in ((first.nucleotide_path, frames.nucleotide), (first.protein_path, frames.protein))
-    ]
-    with torch.inference_mode():
-        expected = torch.softmax(model(made[0]), dim=1)
-        scores = first.load_head().scores(torch.from_numpy(np.concatenate(parts, axis=1)))
-    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+    scored = SequenceScorer(bundle, threads=1).scored(valid.bases)
+    evidence = evidence_of(scored)
+    parser_options = mini.argparse.Namespace(
+        data=records_folder, work=tmp_path / "work", steps=3, seed=3, max_minutes=mini.Recipe.max_minutes
+    )
+    nucleotide = mini.trainer("nucleotide", parser_options).best()
+    chunks = LabelledChunks(np.arange(len(valid)), valid.labels, valid.bases)
+    tokenizer = NucleotideTokenizer(build_kmer_tokenizer(mini.WORD_LENGTH).to_str())
+    np.testing.assert_allclose(evidence.nucleotide, score_chunks(nucleotide, chunks, tokenizer), atol=1e-4)
+    score = bundle.calibration.probability(evidence)
+    assert ((score > 0) & (score < 1)).all()
 
-    main([*settings, "--bundle-only"])
-    assert load_bundle(tmp_path / "bundle").digest == first.digest
+    mini.main(bundle_settings)
+    assert load_bundle(tmp_path / "bundle").digest == bundle.digest
+
+
+def test_a_bundle_needs_a_place(records_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        mini.main(["bundle", "--data", str(records_folder), "--work", str(tmp_path)])
 
 
 def test_the_shipped_bundle_is_whole_and_small() -> None:

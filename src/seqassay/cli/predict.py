@@ -33,6 +33,9 @@ def register(app: typer.Typer) -> None:
         ambiguity: str = typer.Option(
             None, metavar="drop|X", help="Codons with an ambiguous base (default: as the bundle says)."
         ),
+        fdr: float = typer.Option(
+            None, metavar="RATE", help="Call virus at this false discovery rate (default: at a score of 0.5)."
+        ),
         resume: bool = typer.Option(None, "--resume", help="Go on with the interrupted run in OUT."),
         force: bool = typer.Option(None, "--force", help="Replace the run in OUT; other files there are left alone."),
         keep_intermediate: bool = typer.Option(None, "--keep-intermediate", help="Keep the shards after the run."),

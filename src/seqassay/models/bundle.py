@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast
 
 from seqassay.errors import ModelError, ResourceError, UsageError
+from seqassay.models.calibration import Calibration
 from seqassay.models.checkpoint import open_checkpoint, read_json_object
 from seqassay.models.head import ClassifierHead
 from seqassay.models.registry import BUNDLE_FILE, locate_bundle
@@ -32,8 +33,9 @@ from seqassay.models.weights import (
 from seqassay.sequences.genetic_codes import codon_table
 
 FORMAT = "seqassay-bundle"
-VERSION = "2.0"
+VERSION = "2.1"  # 2.1 added the nucleotide head and a calibration that is not null; 2.0 is read as well
 HEAD_FILE = "head.safetensors"
+NUCLEOTIDE_HEAD_FILE = "nucleotide_head.safetensors"
 HOW_FILES_ARE_TAKEN = Literal["copy", "link"]
 
 _KEYS: dict[str, type | tuple[type, ...]] = {
@@ -44,6 +46,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "nucleotide": dict,
     "protein": dict,
     "head": dict,
+    "nucleotide_head": (dict, type(None)),
     "merged_dim": int,
     "chunk_length": int,
     "chunk_rule": str,
@@ -54,6 +57,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "files": dict,
     "digest": str,
 }
+_SINCE_2_1 = {"nucleotide_head": None}  # and what a 2.0 description means
 _PRECISIONS = ("float32", "bf16", "fp16", "exact")
 
 
@@ -77,6 +81,8 @@ class Bundle:
         genetic_code: NCBI table number.
         ambiguity: what becomes of a codon with an ambiguous base, `drop` or `X`.
         precision: the number format its published figures were measured in.
+        nucleotide_head_path: head on the nucleotide embedding alone, for sequences without a stop-free frame; or None.
+        calibration: turns evidence into probabilities; None: scores are VirNucPro's.
         files: SHA-256 by path relative to the bundle's folder.
     """
 
@@ -88,6 +94,8 @@ class Bundle:
     nucleotide: BundledEncoder
     protein: BundledEncoder
     head_path: Path
+    nucleotide_head_path: Path | None
+    calibration: Calibration | None
     merged_dim: int
     chunk_length: int
     chunk_rule: Literal["even", "reference"]
@@ -116,6 +124,18 @@ class Bundle:
             )
         return head
 
+    def load_nucleotide_head(self) -> ClassifierHead | None:
+        """The head on the nucleotide embedding alone, in ``eval`` mode; None in bundles without one."""
+        if self.nucleotide_head_path is None:
+            return None
+        head = load_head(self.nucleotide_head_path)
+        if head.input_dim != self.nucleotide.d_model:
+            raise ModelError(
+                f"{self.nucleotide_head_path}: takes {head.input_dim} values, the nucleotide encoder gives "
+                f"{self.nucleotide.d_model}"
+            )
+        return head
+
 
 def load_bundle(name_or_path: str | Path, *, verify: bool = True) -> Bundle:
     """Find a bundle by name (`mini`, an imported one) or by its folder, and check it.
@@ -138,6 +158,8 @@ def load_bundle(name_or_path: str | Path, *, verify: bool = True) -> Bundle:
         raise ModelError(f"{folder}: no permission to read it", hint="change its permissions (chmod)") from error
     said = read_json_object(description)
     _check_version(description, said)
+    if said["version"] == "2.0":
+        said = {**_SINCE_2_1, **said}
     _check_keys(description, said)
     bundle = _parse(folder, description, said)
     _check_digest(description, said)
@@ -161,6 +183,8 @@ def write_bundle(
     genetic_code: int = 1,
     ambiguity: Literal["drop", "X"] = "drop",
     precision: str = "float32",
+    nucleotide_head: ClassifierHead | None = None,
+    calibration: Calibration | None = None,
     description: str = "",
     nucleotide_source: str = "",
     protein_source: str = "",
@@ -174,6 +198,8 @@ def write_bundle(
         nucleotide, protein: folder or weight file of each encoder; the nucleotide one has its tokenizer.json beside it.
         head: a head, or a file of one (ours or the published pickle, which becomes safetensors).
         chunk_length: in bases; reads are cut to it.
+        nucleotide_head: head on the nucleotide embedding alone, for sequences without a stop-free frame.
+        calibration: fitted with exactly these weights.
         nucleotide_source, protein_source: where the weights came from (a repository and revision, a training run).
         files_by: `copy`, or `link`: a hard link where the file system allows one, else a symbolic link, so that an
             11 GB encoder is not stored twice. A linked file that changes later is noticed by its SHA-256.
@@ -205,6 +231,8 @@ def write_bundle(
             for file in _files_of_encoder(Path(source), with_tokenizer=kind == "nucleotide"):
                 _take(file, staging / kind / file.name, files_by)
         save_head(head, staging / HEAD_FILE)
+        if nucleotide_head is not None:
+            save_head(nucleotide_head, staging / NUCLEOTIDE_HEAD_FILE)
         said: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -213,12 +241,13 @@ def write_bundle(
             "nucleotide": {"path": "nucleotide", "class": "dnabert", "d_model": widths[0], "source": nucleotide_source},
             "protein": {"path": "protein", "class": "esm2", "d_model": widths[1], "source": protein_source},
             "head": {"path": HEAD_FILE, "input_dim": head.input_dim},
+            "nucleotide_head": None if nucleotide_head is None else {"path": NUCLEOTIDE_HEAD_FILE},
             "merged_dim": sum(widths),
             "chunk_length": chunk_length,
             "chunk_rule": chunk_rule,
             "translation": {"genetic_code": genetic_code, "ambiguity": ambiguity},
             "precision": precision,
-            "calibration": None,
+            "calibration": None if calibration is None else calibration.as_json(),
             "threshold": "argmax",
             "files": hash_files(staging),
         }
@@ -241,6 +270,8 @@ def digest_of(said: Mapping[str, Any]) -> str:
     Name, description and sources are left out: the same files under another name have the same identity.
     """
     content = {key: value for key, value in said.items() if key not in ("digest", "name", "description")}
+    if content.get("version") == "2.0":
+        content = {key: value for key, value in content.items() if key not in _SINCE_2_1}
     for section in ("nucleotide", "protein"):
         content[section] = {key: value for key, value in content[section].items() if key != "source"}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -355,7 +386,19 @@ def _parse(folder: Path, path: Path, said: Mapping[str, Any]) -> Bundle:
             raise ModelError(f"{path}: files has {digest!r} for {name}, not a SHA-256")
     choice("head.path", field("head", "path", str), (HEAD_FILE,))
     choice("head.input_dim", field("head", "input_dim", int), (said["merged_dim"],))
-    choice("calibration", said["calibration"], (None,))
+    nucleotide_head = said["nucleotide_head"]
+    if nucleotide_head is not None:
+        choice("nucleotide_head", nucleotide_head, ({"path": NUCLEOTIDE_HEAD_FILE},))
+        if NUCLEOTIDE_HEAD_FILE not in said["files"]:
+            raise ModelError(f"{path}: files does not list {NUCLEOTIDE_HEAD_FILE}", hint=_INSTALL_AGAIN)
+    calibration = None
+    if said["calibration"] is not None:
+        try:
+            calibration = Calibration.from_json(said["calibration"])
+        except ValueError as error:
+            raise ModelError(f"{path}: calibration {error}", hint=_INSTALL_AGAIN) from error
+        if (calibration.unframed_K2 is None) != (nucleotide_head is None):
+            raise ModelError(f"{path}: calibration and nucleotide_head do not belong together", hint=_INSTALL_AGAIN)
     if said["chunk_length"] < 3:
         raise ModelError(f"{path}: chunk_length is {said['chunk_length']}; a codon needs 3 bases")
     return Bundle(
@@ -367,6 +410,8 @@ def _parse(folder: Path, path: Path, said: Mapping[str, Any]) -> Bundle:
         nucleotide=encoder("nucleotide", "dnabert"),
         protein=encoder("protein", "esm2"),
         head_path=folder / HEAD_FILE,
+        nucleotide_head_path=folder / NUCLEOTIDE_HEAD_FILE if nucleotide_head is not None else None,
+        calibration=calibration,
         merged_dim=said["merged_dim"],
         chunk_length=said["chunk_length"],
         chunk_rule=choice("chunk_rule", said["chunk_rule"], ("even", "reference")),

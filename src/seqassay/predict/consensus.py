@@ -1,16 +1,20 @@
-"""From the scores of frames to a call for every chunk and every input sequence.
+"""From the scores of frames to a score and a call for every chunk and every input sequence.
 
-The rule is VirNucPro's: a chunk is a virus when the largest virus score of its frames is at least their largest
-score of "others". A sequence's score is the mean over its classified chunks of ``max1 / (max0 + max1)``.
+Chunks follow VirNucPro's rule: a virus when the largest virus score of its frames is at least their largest score of
+"others". A sequence's score depends on the bundle. Without a calibration it is VirNucPro's as well, the mean over its
+classified chunks of ``max1 / (max0 + max1)``. With one it is a probability: the calibrated mean log-odds of its frames
+(the mean, since in a sequence's largest score the frames that are no gene have as much to say as the one that is).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from seqassay.models.calibration import Evidence, log_odds_of
 from seqassay.sequences.ragged import Ragged
 
 VIRUS_THRESHOLD = 0.5
@@ -45,7 +49,8 @@ class SequenceCalls:
 
     Attributes:
         n_chunks, n_frames: chunks cut from it, and their frames without a stop.
-        status: index into ``STATUSES``.
+        status: index into ``STATUSES``. A sequence without a stop-free frame keeps its status when the bundle's
+            nucleotide head gives it a score.
         score: probability of virus, rounded as it is printed (the call follows the printed figure); NaN without one.
         is_virus: False without a score.
     """
@@ -72,35 +77,79 @@ def chunk_consensus(frame_chunk: Int64Array, scores_F2: npt.NDArray[np.float32])
     return ChunkConsensus(frame_chunk[first], others, virus, virus >= others)
 
 
+def sequence_evidence(
+    lengths: Int64Array,
+    chunk_sequence: Int64Array,
+    frame_chunk: Int64Array,
+    scores_F2: npt.NDArray[np.float32],
+    every_frame_chunk: Int64Array,
+    nucleotide_log_odds: npt.NDArray[np.float64],
+) -> Evidence:
+    """Mean log-odds of every sequence's frames.
+
+    Args:
+        lengths: of the sequences, in bases.
+        chunk_sequence: sequence of every chunk.
+        frame_chunk, scores_F2: chunk and scores of every stop-free frame.
+        every_frame_chunk, nucleotide_log_odds: chunk of each of all frames, and what the nucleotide head says of it.
+    """
+
+    def mean(chunk: Int64Array, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        sequence = chunk_sequence[chunk]
+        n = np.bincount(sequence, minlength=len(lengths))
+        total = np.bincount(sequence, weights=values, minlength=len(lengths))
+        return _ratio(total, n)
+
+    joint = mean(frame_chunk, log_odds_of(scores_F2))
+    return Evidence(lengths, joint, mean(every_frame_chunk, nucleotide_log_odds))
+
+
 def sequence_calls(
-    bases: Ragged, chunk_sequence: Int64Array, frame_chunk: Int64Array, chunks: ChunkConsensus
+    bases: Ragged,
+    chunk_sequence: Int64Array,
+    frame_chunk: Int64Array,
+    score: npt.NDArray[np.float64],
 ) -> SequenceCalls:
-    """Status, score and call of every sequence of a shard.
+    """Status and call of every sequence of a shard.
 
     Args:
         bases: the sequences (``uint8``, upper case).
         chunk_sequence: sequence of every chunk.
-        frame_chunk: chunk of every frame.
-        chunks: what ``chunk_consensus`` made of the frames.
+        frame_chunk: chunk of every stop-free frame.
+        score: probability of virus of every sequence, NaN without one.
     """
     n_sequences = len(bases)
     n_chunks = np.bincount(chunk_sequence, minlength=n_sequences)
     n_frames = np.bincount(chunk_sequence[frame_chunk], minlength=n_sequences)
+    status = np.full(n_sequences, NO_FRAME, np.uint8)
+    has_bases = count_plain_bases(bases) > 0
+    status[~has_bases] = NO_BASES
+    status[bases.lengths < CODON_BASES] = TOO_SHORT
+    status[n_frames > 0] = CLASSIFIED
+    score = np.where(has_bases, np.round(score, SCORE_DECIMALS), np.nan)
+    return SequenceCalls(n_chunks, n_frames, status, score, score >= VIRUS_THRESHOLD)
 
+
+def mean_chunk_score(chunk_sequence: Int64Array, chunks: ChunkConsensus, n_sequences: int) -> npt.NDArray[np.float64]:
+    """VirNucPro's score of every sequence: mean of max1 / (max0 + max1) over its classified chunks, NaN without one.
+
+    Args:
+        chunk_sequence: sequence of every chunk.
+        chunks: what ``chunk_consensus`` made of the frames.
+    """
     scored_sequence = chunk_sequence[chunks.chunk]
     n_scored = np.bincount(scored_sequence, minlength=n_sequences)
     virus = chunks.max_virus.astype(np.float64)
     chunk_score = virus / (virus + chunks.max_others)
     summed = np.bincount(scored_sequence, weights=chunk_score, minlength=n_sequences)
-    score = np.full(n_sequences, np.nan)
-    np.divide(summed, n_scored, out=score, where=n_scored > 0)
-    score = np.round(score, SCORE_DECIMALS)
+    return _ratio(summed, n_scored)
 
-    status = np.full(n_sequences, NO_FRAME, np.uint8)
-    status[count_plain_bases(bases) == 0] = NO_BASES
-    status[bases.lengths < CODON_BASES] = TOO_SHORT
-    status[n_scored > 0] = CLASSIFIED
-    return SequenceCalls(n_chunks, n_frames, status, score, score >= VIRUS_THRESHOLD)
+
+def _ratio(total: npt.NDArray[Any], n: Int64Array) -> npt.NDArray[np.float64]:
+    """``total / n``, NaN where ``n`` is 0."""
+    mean = np.full(len(n), np.nan)
+    np.divide(total, n, out=mean, where=n > 0)
+    return mean
 
 
 def count_plain_bases(bases: Ragged) -> Int64Array:

@@ -19,10 +19,12 @@ class Counts:
     Attributes:
         sequences: input records; each has one row in the per-sequence table.
         classified, no_frame, too_short, no_bases: those by status.
-        virus, others: the classified ones by call.
+        scored: those with a score; beside the classified ones, those without a frame that the nucleotide head scores.
+        virus, others: the scored ones by call.
         chunks, chunks_classified, chunks_virus: chunks, those with a stop-free frame, those called virus.
         frames, frames_virus: frames without a stop, those scored as virus.
-        frames_distinct_nucleotide, frames_distinct_protein: what was embedded; identical frames of a shard once.
+        frames_distinct_nucleotide, frames_distinct_protein: what was embedded; identical frames of a shard once. With
+            a nucleotide head, its side has all six frames of every chunk.
     """
 
     sequences: int = 0
@@ -30,6 +32,7 @@ class Counts:
     no_frame: int = 0
     too_short: int = 0
     no_bases: int = 0
+    scored: int = 0
     virus: int = 0
     others: int = 0
     chunks: int = 0
@@ -60,13 +63,14 @@ class Counts:
         """
         sums = (
             ("sequences by status", self.sequences, sum(getattr(self, status) for status in STATUSES)),
-            ("classified sequences by call", self.classified, self.virus + self.others),
+            ("scored sequences by call", self.scored, self.virus + self.others),
         )
         parts = (
+            ("classified sequences among the scored", self.classified, self.scored),
+            ("scored sequences among those with bases", self.scored, self.classified + self.no_frame),
             ("classified chunks among chunks", self.chunks_classified, self.chunks),
             ("viral chunks among the classified", self.chunks_virus, self.chunks_classified),
             ("viral frames among frames", self.frames_virus, self.frames),
-            ("distinct nucleotide frames among frames", self.frames_distinct_nucleotide, self.frames),
             ("distinct protein frames among frames", self.frames_distinct_protein, self.frames),
         )
         for name, whole, added in sums:
@@ -94,11 +98,13 @@ def count_shard(
 ) -> Counts:
     """The counts of one shard, taken from its arrays and checked."""
     by_status = np.bincount(calls.status, minlength=len(STATUSES)).tolist()
+    n_scored, n_virus = int((~np.isnan(calls.score)).sum()), int(calls.is_virus.sum())
     counts = Counts(
         sequences=len(calls.status),
         **dict(zip(STATUSES, by_status, strict=True)),
-        virus=int(calls.is_virus.sum()),
-        others=by_status[0] - int(calls.is_virus.sum()),
+        scored=n_scored,
+        virus=n_virus,
+        others=n_scored - n_virus,
         chunks=int(calls.n_chunks.sum()),
         chunks_classified=len(chunks.chunk),
         chunks_virus=int(chunks.is_virus.sum()),

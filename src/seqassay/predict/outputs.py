@@ -10,14 +10,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seqassay.durable import publish, stage, unstage
-from seqassay.predict.consensus import CLASSIFIED, SCORE_DECIMALS, STATUSES, ChunkConsensus, SequenceCalls
+from seqassay.evaluate.fdr import TICKS, ticks_of
+from seqassay.predict.calls import SampleCalls
+from seqassay.predict.consensus import SCORE_DECIMALS, STATUSES, ChunkConsensus, SequenceCalls
 from seqassay.predict.counts import Counts, expect_equal
 from seqassay.predict.prepare import ScoredShard
 from seqassay.predict.shards import ShardStore
@@ -30,12 +34,13 @@ CHUNKS_TABLE = "prediction_results_highestscore.csv"
 SEQUENCES_TABLE = "sequences.tsv"
 VIRAL_FASTA = "viral.fasta.gz"
 VIRAL_FASTQ = "viral.fastq.gz"
-VIRAL_PART = "viral.gz"
+TICKS_PART = "ticks.i4"  # score of every sequence in ticks, int32, -1 without one
+RECORDS_PART = "records.gz"  # the sequences that may be called virus
 
 HEADERS = {
     FRAMES_TABLE: "Sequence_ID\tPrediction\tscore1\tscore2\n",
     CHUNKS_TABLE: "Modified_ID\tIs_Virus\tmax_score_0\tmax_score_1\n",
-    SEQUENCES_TABLE: "sequence_id\tlength\tn_chunks\tn_frames\tstatus\tscore\tcall\n",
+    SEQUENCES_TABLE: "sequence_id\tlength\tn_chunks\tn_frames\tstatus\tscore\tcall\tq_value\n",
 }
 OUTPUT_NAMES = (*HEADERS, VIRAL_FASTA, VIRAL_FASTQ)
 CALL_NAMES = ("others", "virus")
@@ -43,14 +48,22 @@ CALL_NAMES = ("others", "virus")
 _GZIP_LEVEL = 6
 
 
-def shard_parts(scored: ScoredShard, chunks: ChunkConsensus, calls: SequenceCalls) -> dict[str, bytes]:
-    """A shard's part of every output, by name; text is UTF-8, the viral records a gzip member of their own."""
+def shard_parts(
+    scored: ScoredShard, chunks: ChunkConsensus, calls: SequenceCalls, *, by_sample: bool
+) -> dict[str, bytes]:
+    """A shard's part of every output, by name; text is UTF-8.
+
+    Args:
+        by_sample: calls are made when the whole sample is known, so any sequence with a score may be called virus.
+    """
     names = chunk_names(scored.shard.ids, scored.chunks)
+    may_be_virus = ~np.isnan(calls.score) if by_sample else calls.is_virus
     return {
         FRAMES_TABLE: _encode(frame_rows(names, scored)),
         CHUNKS_TABLE: _encode(chunk_rows(names, chunks)),
         SEQUENCES_TABLE: _encode(sequence_rows(scored.shard, calls)),
-        VIRAL_PART: viral_member(scored.shard, calls),
+        TICKS_PART: ticks_of(calls.score).astype("<i4").tobytes(),
+        RECORDS_PART: _gzip_member("".join(records_of(scored.shard, np.flatnonzero(may_be_virus)))),
     }
 
 
@@ -85,30 +98,56 @@ def chunk_rows(names: list[str], chunks: ChunkConsensus) -> str:
 
 
 def sequence_rows(shard: Shard, calls: SequenceCalls) -> str:
-    """One row an input sequence."""
+    """One row an input sequence, up to its score; call and q-value follow when the whole sample is known."""
     rows = []
-    columns = (shard.bases.lengths, calls.n_chunks, calls.n_frames, calls.status, calls.score, calls.is_virus)
-    for name, length, n_chunks, n_frames, status, score, is_virus in zip(
+    columns = (shard.bases.lengths, calls.n_chunks, calls.n_frames, calls.status, calls.score)
+    for name, length, n_chunks, n_frames, status, score in zip(
         shard.ids, *(column.tolist() for column in columns), strict=True
     ):
-        verdict = f"{score:.{SCORE_DECIMALS}f}\t{CALL_NAMES[is_virus]}" if status == CLASSIFIED else "\t"
-        rows.append(f"{name}\t{length}\t{n_chunks}\t{n_frames}\t{STATUSES[status]}\t{verdict}\n")
+        shown = "" if math.isnan(score) else f"{score:.{SCORE_DECIMALS}f}"
+        rows.append(f"{name}\t{length}\t{n_chunks}\t{n_frames}\t{STATUSES[status]}\t{shown}\n")
     return "".join(rows)
 
 
-def viral_member(shard: Shard, calls: SequenceCalls) -> bytes:
-    """The sequences called virus as FASTA or FASTQ with their whole headers: one gzip member, or nothing at all."""
-    viral = np.flatnonzero(calls.is_virus)
-    if not len(viral):
-        return b""
+def records_of(shard: Shard, indices: npt.NDArray[np.int64]) -> list[str]:
+    """Sequences as FASTA (two lines each) or FASTQ (four) with their whole headers."""
     records = []
-    for index, bases in zip(viral.tolist(), shard.bases.take(viral).to_bytes(), strict=True):
+    for index, bases in zip(indices.tolist(), shard.bases.take(indices).to_bytes(), strict=True):
         header = shard.headers[index]
         if shard.qualities is None:
             records.append(f">{header}\n{bases.decode('ascii')}\n")
         else:
             records.append(f"@{header}\n{bases.decode('ascii')}\n+\n{shard.qualities[index]}\n")
-    return gzip.compress(_encode("".join(records)), _GZIP_LEVEL, mtime=0)
+    return records
+
+
+def finished_rows(rows: bytes, ticks: npt.NDArray[np.int32], calls: SampleCalls) -> bytes:
+    """A shard's rows of the per-sequence table with call and q-value; both empty without a score."""
+    at = np.maximum(ticks, 0)
+    q_values = [""] * len(ticks) if calls.q_value is None else [f"{q:.{SCORE_DECIMALS}f}" for q in calls.q_value[at]]
+    ends = [
+        f"\t{CALL_NAMES[is_virus]}\t{q}\n".encode() if tick >= 0 else b"\t\t\n"
+        for tick, is_virus, q in zip(ticks.tolist(), calls.is_virus[at].tolist(), q_values, strict=True)
+    ]
+    lines = rows.split(b"\n")[:-1]
+    return b"".join([part for pair in zip(lines, ends, strict=True) for part in pair])
+
+
+def viral_member(
+    records: bytes, ticks: npt.NDArray[np.int32], calls: SampleCalls, *, fastq: bool, all_scored: bool
+) -> bytes:
+    """The sequences called virus: one gzip member, or nothing at all.
+
+    Args:
+        records: a shard's part; with ``all_scored`` of every sequence with a score, else of those called virus.
+    """
+    if not all_scored or not records:
+        return records
+    lines = gzip.decompress(records).split(b"\n")[:-1]
+    height = 4 if fastq else 2
+    called = np.flatnonzero(calls.is_virus[ticks[ticks >= 0]]).tolist()
+    chosen = [line + b"\n" for i in called for line in lines[height * i : height * i + height]]
+    return gzip.compress(b"".join(chosen), _GZIP_LEVEL, mtime=0) if chosen else b""
 
 
 def check_rows(parts: Mapping[str, bytes], counts: Counts) -> None:
@@ -118,9 +157,13 @@ def check_rows(parts: Mapping[str, bytes], counts: Counts) -> None:
 
 
 def write_outputs(
-    folder: Path, store: ShardStore, n_shards: int, counts: Counts, *, fastq: bool
+    folder: Path, store: ShardStore, n_shards: int, counts: Counts, calls: SampleCalls, *, fastq: bool, by_sample: bool
 ) -> list[dict[str, Any]]:
     """Join the shards' parts, in order, into the final files, which appear together when the last one is whole.
+
+    Args:
+        counts: of the run, with the calls of ``calls``.
+        by_sample: as in `shard_parts`.
 
     Returns:
         ``[{"name", "bytes", "sha256"}, …]``.
@@ -133,13 +176,23 @@ def write_outputs(
     def parts(name: str) -> Iterator[bytes]:
         return (store.read_part(index, name) for index in range(n_shards))
 
+    def viral() -> Iterator[bytes]:
+        for index in range(n_shards):
+            records = store.read_part(index, RECORDS_PART)
+            yield viral_member(records, read_ticks(store, index), calls, fastq=fastq, all_scored=by_sample)
+
     lines = {name: n_rows + 1 for name, n_rows in _rows_by_table(counts).items()}
-    content: dict[str, Iterator[bytes]] = {
-        name: itertools.chain([header.encode()], parts(name)) for name, header in HEADERS.items()
+    rows = {
+        FRAMES_TABLE: parts(FRAMES_TABLE),
+        CHUNKS_TABLE: parts(CHUNKS_TABLE),
+        SEQUENCES_TABLE: (
+            finished_rows(part, read_ticks(store, index), calls) for index, part in enumerate(parts(SEQUENCES_TABLE))
+        ),
     }
-    content[VIRAL_FASTQ if fastq else VIRAL_FASTA] = (
-        parts(VIRAL_PART) if counts.virus else iter([gzip.compress(b"", mtime=0)])
-    )
+    content: dict[str, Iterator[bytes]] = {
+        name: itertools.chain([header.encode()], rows[name]) for name, header in HEADERS.items()
+    }
+    content[VIRAL_FASTQ if fastq else VIRAL_FASTA] = viral() if counts.virus else iter([gzip.compress(b"", mtime=0)])
     paths = [folder / name for name in content]
     try:
         records = [_stage_output(path, content[path.name], lines.get(path.name)) for path in paths]
@@ -165,6 +218,24 @@ def _stage_output(path: Path, pieces: Iterable[bytes], n_lines: int | None) -> d
 
     n_bytes = stage(path, watched())
     return {"name": path.name, "bytes": n_bytes, "sha256": sha256.hexdigest()}
+
+
+def read_ticks(store: ShardStore, index: int) -> npt.NDArray[np.int32]:
+    """Scores of a shard's sequences in ticks, -1 without one."""
+    return np.frombuffer(store.read_part(index, TICKS_PART), "<i4")
+
+
+def counts_by_tick(store: ShardStore, n_shards: int) -> npt.NDArray[np.int64]:
+    """Sequences of a run at every score."""
+    total = np.zeros(TICKS + 1, np.int64)
+    for index in range(n_shards):
+        ticks = read_ticks(store, index)
+        np.add.at(total, ticks[ticks >= 0], 1)
+    return total
+
+
+def _gzip_member(text: str) -> bytes:
+    return gzip.compress(_encode(text), _GZIP_LEVEL, mtime=0) if text else b""
 
 
 def _rows_by_table(counts: Counts) -> dict[str, int]:

@@ -18,7 +18,8 @@ from seqassay.measure.progress import RunProgress
 from seqassay.measure.stages import StageClock
 from seqassay.models.bundle import Bundle
 from seqassay.sequences.chunking import Chunks, chunk
-from seqassay.sequences.frames import six_frames
+from seqassay.sequences.frames import every_frame, six_frames
+from seqassay.sequences.ragged import Ragged
 from seqassay.sequences.reading import Shard
 
 # Frames merged and classified at a time: 4096 × 3328 float32 is 55 MB, so the joined matrix of a shard never exists.
@@ -27,13 +28,21 @@ _HEAD_FRAMES = 4096
 
 @dataclass(frozen=True, slots=True)
 class PreparedShard:
-    """A shard cut, translated and tokenised; frames ordered by chunk, then frame."""
+    """A shard cut, translated and tokenised; frames ordered by chunk, then frame.
+
+    Attributes:
+        frame_chunk, frame: of every frame without a stop.
+        nucleotide: of those frames; then, for bundles with a nucleotide head, of all frames.
+        every_frame_chunk: chunk of each of all frames; empty for other bundles.
+        protein: of the frames without a stop.
+    """
 
     shard: Shard
     chunks: Chunks
     frame_chunk: npt.NDArray[np.int64]
     frame: npt.NDArray[np.uint8]
     nucleotide: Prepared
+    every_frame_chunk: npt.NDArray[np.int64]
     protein: Prepared
 
     @property
@@ -44,13 +53,21 @@ class PreparedShard:
 
 @dataclass(frozen=True, slots=True)
 class ScoredShard:
-    """A shard with P(others), P(virus) of every frame, float32 ``[F, 2]``; the tokens are gone."""
+    """A shard with its scores; the tokens are gone.
+
+    Attributes:
+        frame_chunk, frame: of every frame without a stop.
+        scores_F2: P(others), P(virus) of each of them.
+        every_frame_chunk, nucleotide_log_odds: of each of all frames, by the nucleotide head; empty without one.
+    """
 
     shard: Shard
     chunks: Chunks
     frame_chunk: npt.NDArray[np.int64]
     frame: npt.NDArray[np.uint8]
     scores_F2: npt.NDArray[np.float32]
+    every_frame_chunk: npt.NDArray[np.int64]
+    nucleotide_log_odds: npt.NDArray[np.float64]
     n_distinct_nucleotide: int
     n_distinct_protein: int
 
@@ -91,6 +108,8 @@ class Model:
         # what was asked for, before any shortage of memory: part of the run's identity
         self.token_budgets = [self.nucleotide.token_budget, self.protein.token_budget]
         self._head = head.to(self.device).eval()
+        nucleotide_head = bundle.load_nucleotide_head()
+        self._nucleotide_head = None if nucleotide_head is None else nucleotide_head.to(self.device).eval()
 
     def tokens_embedded(self) -> int:
         """Tokens that went through both encoders so far; grows with every batch."""
@@ -105,10 +124,14 @@ class Model:
                 shard.bases, chunks, genetic_code=self.bundle.genetic_code, ambiguity=self.bundle.ambiguity
             )
         with self.clock.measure("nucleotide splitting"):
-            nucleotide = self.nucleotide.prepare(frames.nucleotide)
+            bases, every_frame_chunk = frames.nucleotide, np.empty(0, np.int64)
+            if self._nucleotide_head is not None:  # most partners are among all frames, and are embedded once
+                every = every_frame(shard.bases, chunks, ambiguity=self.bundle.ambiguity)
+                bases, every_frame_chunk = Ragged.joined([bases, every.bases]), every.chunk
+            nucleotide = self.nucleotide.prepare(bases)
         with self.clock.measure("protein splitting"):
             protein = self.protein.prepare(frames.protein)
-        return PreparedShard(shard, chunks, frames.chunk, frames.frame, nucleotide, protein)
+        return PreparedShard(shard, chunks, frames.chunk, frames.frame, nucleotide, every_frame_chunk, protein)
 
     def score(self, prepared: PreparedShard, progress: RunProgress) -> ScoredShard:
         """Embed both sides, merge, classify."""
@@ -118,12 +141,15 @@ class Model:
         progress.stage = "protein embedding"
         with self.clock.measure(progress.stage):
             protein_FD = self.protein.run(prepared.protein)
+        n_open = len(prepared.frame)
         return ScoredShard(
             prepared.shard,
             prepared.chunks,
             prepared.frame_chunk,
             prepared.frame,
-            self.classify(nucleotide_FD, protein_FD),
+            self.classify(nucleotide_FD[:n_open], protein_FD),
+            prepared.every_frame_chunk,
+            self.classify_nucleotides(nucleotide_FD[n_open:]),
             len(prepared.nucleotide.tokens),
             len(prepared.protein.tokens),
         )
@@ -141,3 +167,15 @@ class Model:
             with self.clock.measure("prediction"):
                 scores_F2[piece] = self._head.scores(merged_FD.to(self.device)).cpu().numpy()
         return scores_F2
+
+    @torch.inference_mode()
+    def classify_nucleotides(self, nucleotide_FD: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Log-odds of virus by the nucleotide head, ``[F]``; empty in bundles without one."""
+        log_odds_F = np.empty(len(nucleotide_FD))
+        if self._nucleotide_head is not None:
+            with self.clock.measure("prediction"):
+                for first in range(0, len(log_odds_F), _HEAD_FRAMES):
+                    piece = slice(first, first + _HEAD_FRAMES)
+                    logits_F2 = self._nucleotide_head(torch.from_numpy(nucleotide_FD[piece]).to(self.device))
+                    log_odds_F[piece] = (logits_F2[:, 1] - logits_F2[:, 0]).double().cpu().numpy()
+        return log_odds_F

@@ -7,8 +7,12 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 import seqassay
 from seqassay.config import PredictSettings, settings_as_json
@@ -19,14 +23,15 @@ from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.measure.stages import StageClock, WaitStatistics
 from seqassay.models.bundle import Bundle
-from seqassay.predict.counts import Counts
+from seqassay.predict.calls import SampleCalls
+from seqassay.predict.counts import Counts, expect_equal
 from seqassay.predict.folder import OutputFolder
 from seqassay.predict.prepare import Model
 from seqassay.predict.shards import ShardMeta
 from seqassay.predict.stop import StopRequested, resume_command
 
 RECORD_FORMAT = "seqassay-run"
-RECORD_VERSION = "1.0"
+RECORD_VERSION = "1.1"
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -39,6 +44,7 @@ class RunTally:
         self.settings, self.progress, self.clock = settings, progress, clock
         self.counts, self.n_shards = Counts(), 0
         self.has_qualities = False
+        self._calls: dict[str, Any] | None = None  # known at the end
         self._waits = WaitStatistics()
         self._input_digest = hashlib.sha256()
         self._started_at, self._started = utc_now(), time.monotonic()
@@ -65,6 +71,7 @@ class RunTally:
             "genetic_code": self._bundle.genetic_code,
             "ambiguity": self._bundle.ambiguity,
             "shard_size": self.settings.shard_size,
+            "fdr": self.settings.fdr,
             "device": self._model.device.type,
             "precision": self._model.precision,
             "token_budgets": self._model.token_budgets,
@@ -76,6 +83,13 @@ class RunTally:
         self.n_shards += 1
         self.has_qualities = meta.has_qualities
         self._input_digest.update(meta.input_digest.encode())
+
+    def know_calls(self, calls: SampleCalls, by_tick: npt.NDArray[np.int64]) -> None:
+        """Calls of the whole sample, which replace those that were counted shard by shard."""
+        n_virus = int(by_tick[calls.is_virus].sum())
+        expect_equal("scored sequences", self.counts.scored, int(by_tick.sum()))
+        self.counts = replace(self.counts, virus=n_virus, others=self.counts.scored - n_virus)
+        self._calls = calls.as_record(by_tick)
 
     def waits_for(self, items: Iterable[T]) -> Iterator[T]:
         """The items, with the time that the device waits for each."""
@@ -110,6 +124,7 @@ class RunTally:
             "device": device_name(self._model.device),
             "precision": self._model.precision,
             "counts": self.counts.as_record(),
+            "calls": self._calls,
             "shards": self.n_shards,
             "resumed_sequences": self.progress.resumed_sequences,
             "started_at": self._started_at,

@@ -12,20 +12,23 @@ from typing import Any
 
 from seqassay.config import PredictSettings
 from seqassay.engine.precision import resolve, resolve_device
+from seqassay.errors import UsageError
 from seqassay.measure.monitor import give_back_free_memory
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.stages import StageClock
 from seqassay.models.bundle import Bundle, load_bundle
-from seqassay.predict.consensus import chunk_consensus, sequence_calls
+from seqassay.models.calibration import Calibration
+from seqassay.predict.calls import decide
 from seqassay.predict.count_input import BackgroundCount
 from seqassay.predict.counts import count_shard
 from seqassay.predict.folder import RUN_LOG, OutputFolder
-from seqassay.predict.outputs import check_rows, shard_parts, write_outputs
+from seqassay.predict.outputs import check_rows, counts_by_tick, shard_parts, write_outputs
 from seqassay.predict.pipeline import ReadAhead, WriteBehind
 from seqassay.predict.prepare import Model, PreparedShard, ScoredShard
 from seqassay.predict.record import RunTally, run_guard
 from seqassay.predict.resume import CommittedShard, check_input_end, committed_shard
 from seqassay.predict.runlog import RunLog
+from seqassay.predict.scoring import call_sequences
 from seqassay.predict.shards import ShardMeta
 from seqassay.sequences.genetic_codes import codon_table
 from seqassay.sequences.reading import InputSettings, Shard, read_shards
@@ -69,6 +72,11 @@ def predict(
     with run_guard(folder, tally), BackgroundCount(settings.inputs, progress):
         resolve(resolve_device(settings.device), settings.precision or "float32")  # a missing device is said at once
         bundle = translation_overridden(load_bundle(settings.model), settings)
+        if settings.fdr is not None and bundle.calibration is None:
+            raise UsageError(
+                f"--fdr needs calibrated probabilities; the bundle {bundle.name} has no calibration",
+                hint="leave --fdr out, or choose a bundle that `seqassay models list` shows as calibrated",
+            )
         shards = first_shard_checked(settings, tally.clock)
         model = load_model(settings, bundle, tally)
         done = folder.open(tally.identity)
@@ -77,7 +85,7 @@ def predict(
                 log.open(folder.path / RUN_LOG)
             folder.write_record(tally.record("running"))
             score_shards(shards, model, folder, tally)
-            record = finish(folder, tally)
+            record = finish(folder, bundle.calibration, tally)
         if not settings.keep_intermediate:
             folder.store.remove()
     return PredictResult(folder.path, done or record, was_done=done is not None)
@@ -144,7 +152,7 @@ def score_shards(shards: Iterator[Shard], model: Model, folder: OutputFolder, ta
             tally.add(done.meta)
             return
         with host_work:
-            meta, parts = call_shard(done, tally.clock)
+            meta, parts = call_shard(done, model.bundle.calibration, tally)
         with tally.clock.measure("writing"):
             folder.store.commit(meta, parts)
         tally.add(meta)
@@ -162,27 +170,35 @@ def score_shards(shards: Iterator[Shard], model: Model, folder: OutputFolder, ta
                 progress.end_shard(len(item.shard.ids))
 
 
-def call_shard(scored: ScoredShard, clock: StageClock) -> tuple[ShardMeta, dict[str, bytes]]:
+def call_shard(
+    scored: ScoredShard, calibration: Calibration | None, tally: RunTally
+) -> tuple[ShardMeta, dict[str, bytes]]:
     """Consensus over a shard's frames and chunks, and its part of every output."""
     shard = scored.shard
-    with clock.measure("consensus"):
-        chunks = chunk_consensus(scored.frame_chunk, scored.scores_F2)
-        calls = sequence_calls(shard.bases, scored.chunks.sequence, scored.frame_chunk, chunks)
+    with tally.clock.measure("consensus"):
+        chunks, calls = call_sequences(scored, calibration)
     frame_is_virus = scored.scores_F2[:, 1] > scored.scores_F2[:, 0]
     counts = count_shard(calls, chunks, frame_is_virus, scored.n_distinct_nucleotide, scored.n_distinct_protein)
     meta = ShardMeta(shard.index, shard.first_record, shard.digest(), shard.qualities is not None, counts)
-    with clock.measure("writing"):
-        parts = shard_parts(scored, chunks, calls)
+    with tally.clock.measure("writing"):
+        parts = shard_parts(scored, chunks, calls, by_sample=tally.settings.fdr is not None)
         check_rows(parts, counts)
     return meta, parts
 
 
-def finish(folder: OutputFolder, tally: RunTally) -> dict[str, Any]:
-    """Write the outputs from the shards; ``run.json`` with the status "done" comes last."""
+def finish(folder: OutputFolder, calibration: Calibration | None, tally: RunTally) -> dict[str, Any]:
+    """Make the calls that need the whole sample, write the outputs; ``run.json`` with the status "done" comes last."""
     tally.progress.stage = "writing the outputs"
-    tally.counts.check()
+    fdr = tally.settings.fdr
     with tally.clock.measure("writing"):
-        outputs = write_outputs(folder.path, folder.store, tally.n_shards, tally.counts, fastq=tally.has_qualities)
+        by_tick = counts_by_tick(folder.store, tally.n_shards)
+        calls = decide(by_tick, calibration, fdr)
+        tally.know_calls(calls, by_tick)
+        tally.counts.check()
+        outputs = write_outputs(
+            folder.path, folder.store, tally.n_shards, tally.counts, calls,
+            fastq=tally.has_qualities, by_sample=fdr is not None,
+        )  # fmt: skip
     record = tally.record("done", outputs=outputs)
     folder.write_record(record)
     logger.info("done: %d sequences, %d called virus", tally.counts.sequences, tally.counts.virus)

@@ -102,10 +102,27 @@ def _result_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     counts = record["counts"]
     return [
         ("sequences", _count_line(counts)),
-        ("calls", f"{counts['virus']:,} virus, {counts['others']:,} others"),
+        ("calls", f"{counts['virus']:,} virus, {counts['others']:,} others ({record['calls']['rule']})"),
+        *_composition_rows(record["calls"]),
         ("frames", f"{counts['frames']:,} without a stop, in {counts['chunks']:,} chunks"),
         ("bundle", f"{record['bundle']['name']} {record['bundle']['digest'][:12]}"),
     ]
+
+
+def _composition_rows(calls: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is known of the sample as a whole, and what cannot be told; nothing for bundles without a calibration."""
+    if "composition" not in calls:
+        return []
+    share, (low, high) = calls["composition"]["viral_share"], calls["composition"]["interval_95"]
+    rate = calls["false_discovery_rate"]
+    if share is None:
+        return [("viral share", "no sequence has a score")]
+    rows = [("viral share", f"estimated {share:.1%} of the scored (95% {low:.1%} to {high:.1%})")]
+    if rate["of_calls"] is not None:
+        rows.append(("false calls", f"estimated {rate['of_calls']:.1%} of those called virus"))
+    if not rate["can_tell"]:
+        rows.append(("not vouched for", f"false discovery rate {rate['wanted']:g}: {rate['reason']}"))
+    return rows
 
 
 def _speed_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -129,9 +146,12 @@ def clock(seconds: float) -> str:
 
 
 def _count_line(counts: Mapping[str, int]) -> str:
+    n_by_nucleotides = counts["scored"] - counts["classified"]
     parts = [f"{counts['classified']:,} classified"]
     names = (("no_frame", "without a stop-free frame"), ("too_short", "too short"), ("no_bases", "without a base"))
     parts += [f"{counts[name]:,} {words}" for name, words in names if counts[name]]
+    if n_by_nucleotides:
+        parts[1] += f" ({n_by_nucleotides:,} of them scored by their nucleotides alone)"
     return f"{counts['sequences']:,}: " + ", ".join(parts)
 
 

@@ -67,6 +67,35 @@ class Frames:
         return len(self.chunk)
 
 
+@dataclass(frozen=True, slots=True)
+class NucleotideFrames:
+    """All six frames of the chunks, with and without stops, ordered by chunk, then frame.
+
+    Attributes:
+        chunk: ``int64[n]``, index into the shard's chunks.
+        frame: ``uint8[n]``, index into `FRAME_NAMES`.
+        bases: ``uint8`` letters on the frame's own strand: its whole codons and the base that follows, where there is
+            one. Of a frame that `six_frames` keeps and that has no ambiguous base it is the nucleotide partner.
+    """
+
+    chunk: IndexArray
+    frame: ByteArray
+    bases: Ragged
+
+
+def every_frame(bases: Ragged, chunks: Chunks, *, ambiguity: Ambiguity = "drop") -> NucleotideFrames:
+    """The bases of all frames with at least one codon; arguments as in `six_frames`."""
+    start_N = bases.offsets[:-1][chunks.sequence] + chunks.start
+    n_codons_N6 = np.maximum(chunks.length[:, None] - np.arange(6) % 3, 0) // 3
+    chunk, frame = np.nonzero(n_codons_N6)
+    n_bases = np.minimum(3 * n_codons_N6[chunk, frame] + 1, chunks.length[chunk] - frame % 3)
+    complement = np.frombuffer(_COMPLEMENT[ambiguity], np.uint8)
+    where = (np.asarray(bases.values, np.uint8), start_N[chunk], chunks.length[chunk], frame)
+    return NucleotideFrames(
+        chunk, frame.astype(np.uint8), Ragged.from_lengths(_bases(*where, n_bases, complement), n_bases)
+    )
+
+
 def six_frames(bases: Ragged, chunks: Chunks, *, genetic_code: int = 1, ambiguity: Ambiguity = "drop") -> Frames:
     """Translate every chunk in six frames and keep those without a stop.
 

@@ -7,7 +7,7 @@ offsets can be sliced, compared and translated a whole shard at a time.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,12 @@ class Ragged:
     def from_lengths(cls, values: npt.NDArray[np.generic], lengths: npt.NDArray[np.integer]) -> Ragged:
         """Cut ``values`` into consecutive items of the given lengths."""
         return cls(values, offsets_of(lengths))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The items of all parts, one part after the other; at least one part."""
+        values = np.concatenate([part.values[part.offsets[0] : part.offsets[-1]] for part in parts])
+        return cls.from_lengths(values, np.concatenate([part.lengths for part in parts]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

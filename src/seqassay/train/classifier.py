@@ -1,4 +1,9 @@
-"""The trainable whole: nucleotide encoder, protein encoder and head, from packed frames to logits and chunk scores."""
+"""One encoder with a head of its own, from packed frames to log-odds, and how two of them become one head.
+
+The encoders are trained apart: trained together, the nucleotide side learns fastest and the protein side, which carries
+further over unseen families, is left behind. Their heads are then joined into one (`fused_head`) whose logits are a
+weighted sum of both.
+"""
 
 from __future__ import annotations
 
@@ -10,49 +15,68 @@ from seqassay.engine.embed import pool
 from seqassay.models.dnabert import Dnabert, DnabertConfig
 from seqassay.models.esm2 import Esm2, Esm2Config
 from seqassay.models.head import ClassifierHead
-from seqassay.train.frame_batches import FrameBatch
+from seqassay.train.frame_batches import FrameBatch, PackedTokens
 
 
-class FrameClassifier(nn.Module):
-    """Both encoders, pooled as `predict` pools them (all tokens; residues), joined nucleotide first, and the head."""
+class SideClassifier(nn.Module):
+    """An encoder, pooled as `predict` pools it (nucleotide: all tokens; protein: residues), and a head."""
 
-    def __init__(self, nucleotide: DnabertConfig, protein: Esm2Config) -> None:
+    def __init__(self, config: DnabertConfig | Esm2Config, *, hidden_units: int = 256) -> None:
         super().__init__()
-        self.nucleotide = Dnabert(nucleotide)
-        self.protein = Esm2(protein)
-        self.head = ClassifierHead(nucleotide.d_model + protein.d_model)
+        self.encoder = Dnabert(config) if isinstance(config, DnabertConfig) else Esm2(config)
+        self.specials_left_out = 0 if isinstance(config, DnabertConfig) else 1
+        self.head = ClassifierHead(config.d_model, hidden_units)
 
-    def forward(self, batch: FrameBatch) -> Tensor:
-        """Logits ``[F, 2]`` (0 others, 1 virus), float32, in the batch's frame order."""
-        sides = []
-        for encoder, packed, special in ((self.nucleotide, batch.nucleotide, 0), (self.protein, batch.protein, 1)):
-            hidden_TD = encoder(packed.tokens_T, packed.layout)
-            sides.append(pool(hidden_TD, packed.layout, left_out=special)[packed.row_F])
+    def forward(self, packed: PackedTokens) -> Tensor:
+        """Log-odds of virus ``[F]``, float32, in the order the frames came in."""
+        hidden_TD = self.encoder(packed.tokens_T, packed.layout)
+        pooled_FD = pool(hidden_TD, packed.layout, left_out=self.specials_left_out)[packed.row_F]
         with torch.autocast("cpu", enabled=False):
-            logits: Tensor = self.head(torch.cat(sides, dim=1).float())
-        return logits
+            logits_F2: Tensor = self.head(pooled_FD.float())
+        return logits_F2[:, 1] - logits_F2[:, 0]
 
 
-def chunk_log_odds(logits_F2: Tensor, chunk_F: Tensor, n_chunks: int) -> Tensor:
-    """Log-odds ``[N]`` of the chunk consensus: log of max P(virus) over log of max P(others), over a chunk's frames.
+def mean_of_chunks(log_odds_F: Tensor, chunk_F: Tensor, n_chunks: int) -> Tensor:
+    """Mean log-odds of every chunk's frames ``[N]``; every chunk has at least one."""
+    total_N = torch.zeros(n_chunks, dtype=log_odds_F.dtype).index_add_(0, chunk_F, log_odds_F)
+    return total_N / torch.bincount(chunk_F, minlength=n_chunks)
 
-    ``sigmoid`` of it is the chunk score of `predict`, max1 / (max0 + max1).
+
+def loss_of(log_odds_F: Tensor, batch: FrameBatch, *, chunk_share: float) -> Tensor:
+    """Binary cross-entropy: of chunks by their mean log-odds, and of frames with a chunk's weight shared among its own.
+
+    Args:
+        chunk_share: how much of the loss is the chunks'; the rest is the frames'.
     """
-    log_p = F.log_softmax(logits_F2.float(), dim=1)
-    best = torch.full((n_chunks, 2), -torch.inf)
-    best = best.scatter_reduce(0, chunk_F[:, None].expand(-1, 2), log_p, "amax")
-    return best[:, 1] - best[:, 0]
-
-
-def frame_loss(logits_F2: Tensor, batch: FrameBatch, *, label_smoothing: float) -> Tensor:
-    """Mean cross-entropy over chunks, each chunk's weight shared among its frames."""
+    labels_N = batch.labels_N.float()
     frames_of_chunk = torch.bincount(batch.chunk_F, minlength=batch.n_chunks)
     weight_F = 1.0 / (frames_of_chunk[batch.chunk_F] * batch.n_chunks)
-    labels_F = batch.labels_N[batch.chunk_F]
-    return (F.cross_entropy(logits_F2, labels_F, reduction="none", label_smoothing=label_smoothing) * weight_F).sum()
+    of_frames = F.binary_cross_entropy_with_logits(log_odds_F, labels_N[batch.chunk_F], weight_F, reduction="sum")
+    of_chunks = F.binary_cross_entropy_with_logits(mean_of_chunks(log_odds_F, batch.chunk_F, batch.n_chunks), labels_N)
+    return chunk_share * of_chunks + (1 - chunk_share) * of_frames
 
 
-def chunk_loss(logits_F2: Tensor, batch: FrameBatch) -> Tensor:
-    """Cross-entropy of the consensus score: what is reported is what is trained."""
-    log_odds_N = chunk_log_odds(logits_F2, batch.chunk_F, batch.n_chunks)
-    return F.binary_cross_entropy_with_logits(log_odds_N, batch.labels_N.float())
+def fused_head(
+    nucleotide: ClassifierHead, protein: ClassifierHead, *, nucleotide_weight: float, protein_weight: float
+) -> ClassifierHead:
+    """One head on joined embeddings whose logits are the weighted sum of both heads' logits, exactly.
+
+    Its hidden layer is block-diagonal: each side's hidden units see that side's embedding alone.
+    """
+    d_n, d_p = nucleotide.input_dim, protein.input_dim
+    h_n, h_p = nucleotide.hidden_layer.out_features, protein.hidden_layer.out_features
+    fused = ClassifierHead(d_n + d_p, h_n + h_p).eval()
+    with torch.no_grad():
+        fused.hidden_layer.weight.zero_()
+        fused.hidden_layer.weight[:h_n, :d_n] = nucleotide.hidden_layer.weight
+        fused.hidden_layer.weight[h_n:, d_n:] = protein.hidden_layer.weight
+        fused.hidden_layer.bias.copy_(torch.cat([nucleotide.hidden_layer.bias, protein.hidden_layer.bias]))
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            getattr(fused.bn1, name).copy_(torch.cat([getattr(side.bn1, name) for side in (nucleotide, protein)]))
+        outputs = (nucleotide.output_layer, protein.output_layer)
+        weights = (nucleotide_weight, protein_weight)
+        fused.output_layer.weight.copy_(torch.cat([w * o.weight for w, o in zip(weights, outputs, strict=True)], dim=1))
+        fused.output_layer.bias.copy_(
+            torch.stack([w * o.bias for w, o in zip(weights, outputs, strict=True)]).sum(dim=0)
+        )
+    return fused

@@ -1,4 +1,4 @@
-"""Chunks to what the two encoders read: six frames, tokens of both sides, exact-length groups, nothing padded.
+"""Chunks to what an encoder reads: frames, tokens, exact-length groups, nothing padded.
 
 Shape letters: F frames, T tokens end to end, D model width, N chunks.
 """
@@ -6,16 +6,19 @@ Shape letters: F frames, T tokens end to end, D model width, N chunks.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seqassay.engine.tokens import NucleotideTokenizer, ProteinTokenizer
+from seqassay.engine.tokens import FIRST_RESIDUE_ID, RESIDUES, NucleotideTokenizer, ProteinTokenizer
+from seqassay.errors import MissingExtraError
 from seqassay.models.attention import PackedLayout
 from seqassay.sequences.chunking import Chunks
-from seqassay.sequences.frames import Frames, six_frames
+from seqassay.sequences.frames import every_frame, six_frames
 from seqassay.sequences.ragged import Ragged
 
 
@@ -36,7 +39,7 @@ class PackedTokens:
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """All stop-free frames of some chunks, ready for the model.
+    """Frames of some chunks, ready for one encoder.
 
     Attributes:
         chunk_F: ``int64``, the chunk each frame belongs to, in ``range(n_chunks)``.
@@ -47,40 +50,56 @@ class FrameBatch:
     chunk_F: Tensor
     n_chunks: int
     labels_N: Tensor
-    nucleotide: PackedTokens
-    protein: PackedTokens
+    packed: PackedTokens
 
 
-def frames_of(bases: Ragged) -> Frames:
-    """Stop-free frames of sequences that are one chunk each."""
+def whole_chunks(bases: Ragged) -> Chunks:
+    """Sequences as chunks, one each."""
     n = len(bases)
-    whole = Chunks(
+    return Chunks(
         sequence=np.arange(n, dtype=np.int64),
         number=np.ones(n, np.int64),
         start=np.zeros(n, np.int64),
         length=bases.lengths,
     )
-    return six_frames(bases, whole)
 
 
 def make_batch(
-    bases: Ragged, labels: npt.NDArray[np.int64], tokenizer: NucleotideTokenizer
+    bases: Ragged,
+    labels: npt.NDArray[np.int64],
+    tokenizer: NucleotideTokenizer | None,
+    *,
+    open_frames_only: bool = False,
 ) -> tuple[FrameBatch, npt.NDArray[np.int64]] | None:
-    """Frames and tokens of ``bases``; chunks without a stop-free frame are left out.
+    """Frames and tokens of ``bases`` for one side; chunks without a frame are left out.
+
+    Args:
+        tokenizer: the nucleotide encoder's, which reads all six frames; None for the protein encoder, which reads
+            those without a stop.
+        open_frames_only: give a nucleotide encoder the frames without a stop alone, as the joint head sees them.
 
     Returns:
         the batch and the indices (into ``bases``) of the chunks that are in it; None where no chunk has a frame.
     """
-    frames = frames_of(bases)
-    if not len(frames.chunk):
+    if tokenizer is None or open_frames_only:
+        open_frames = six_frames(bases, whole_chunks(bases))
+        chunk = open_frames.chunk
+        tokens = (
+            ProteinTokenizer().encode(open_frames.protein)
+            if tokenizer is None
+            else tokenizer.encode(open_frames.nucleotide)
+        )
+    else:
+        all_frames = every_frame(bases, whole_chunks(bases))
+        chunk, tokens = all_frames.chunk, tokenizer.encode(all_frames.bases)
+    if not len(chunk):
         return None
-    kept, chunk_F = np.unique(frames.chunk, return_inverse=True)
+    kept, chunk_F = np.unique(chunk, return_inverse=True)
     batch = FrameBatch(
         chunk_F=torch.from_numpy(chunk_F.astype(np.int64)),
         n_chunks=len(kept),
         labels_N=torch.from_numpy(labels[kept]),
-        nucleotide=pack(tokenizer.encode(frames.nucleotide)),
-        protein=pack(ProteinTokenizer().encode(frames.protein)),
+        packed=pack(tokens),
     )
     return batch, kept
 
@@ -101,3 +120,45 @@ def mask_tokens(packed: PackedTokens, share: float, mask_id: int) -> PackedToken
         return packed
     hidden = torch.rand(packed.tokens_T.shape) < share
     return PackedTokens(packed.tokens_T.masked_fill(hidden, mask_id), packed.layout, packed.row_F)
+
+
+def mutate_residues(packed: PackedTokens, max_rate: float, rng: np.random.Generator) -> PackedTokens:
+    """Exchange residues as evolution does: each frame at its own rate up to ``max_rate``, by BLOSUM62's odds."""
+    lengths = packed.layout.lengths
+    rate_T = np.repeat(max_rate * rng.random(len(lengths)), lengths)
+    tokens_T = packed.tokens_T.numpy()
+    chosen = np.flatnonzero((rng.random(len(tokens_T)) < rate_T) & np.isin(tokens_T, _blosum_ids()))
+    mutated_T = tokens_T.copy()
+    cumulative = _mutation_odds()[np.searchsorted(_blosum_ids(), tokens_T[chosen])]
+    mutated_T[chosen] = _blosum_ids()[(rng.random(len(chosen))[:, None] > cumulative).sum(axis=1)]
+    return PackedTokens(torch.from_numpy(mutated_T), packed.layout, packed.row_F)
+
+
+@lru_cache(maxsize=1)
+def _blosum_ids() -> npt.NDArray[np.int64]:
+    """Token ids of the twenty amino acids, ascending."""
+    return np.arange(FIRST_RESIDUE_ID, FIRST_RESIDUE_ID + 20)
+
+
+@lru_cache(maxsize=1)
+def _mutation_odds() -> npt.NDArray[np.float64]:
+    """Running sums over b of P(b | a is exchanged), ``[20, 20]``: in proportion to 2^(S_ab / 2), b other than a.
+
+    S is BLOSUM62 in half bits (Henikoff & Henikoff 1992): 2^(S / 2) is the odds of b aligned with a over chance.
+    """
+    letters = RESIDUES[:20].decode()
+    matrix = _blosum62()
+    scores = np.array([[matrix[a][b] for b in letters] for a in letters], float)
+    odds = 2 ** (scores / 2)
+    np.fill_diagonal(odds, 0)
+    cumulative: npt.NDArray[np.float64] = np.cumsum(odds / odds.sum(axis=1, keepdims=True), axis=1)
+    cumulative[:, -1] = 1.0
+    return cumulative
+
+
+def _blosum62() -> Any:
+    try:
+        from Bio.Align import substitution_matrices
+    except ImportError:
+        raise MissingExtraError("biopython", extra="train", purpose="exchanging residues by BLOSUM62") from None
+    return substitution_matrices.load("BLOSUM62")  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
-"""Build the embedded bundle: ``python -m seqassay.train.mini --data GENOMES --work FOLDER --bundle FOLDER``.
+"""Build the embedded bundle: ``python -m seqassay.train.mini nucleotide|protein|bundle --data GENOMES --work FOLDER``.
 
-Reads ``train.fa.gz`` and ``valid.fa.gz`` (never the test file), trains, and writes the bundle from the state with the
-best validation figure. Interrupted, the same command goes on from its last checkpoint; ``--bundle-only`` writes the
-bundle from the best state so far.
+``nucleotide`` and ``protein`` train one encoder each and may run side by side; ``bundle`` joins their best states and
+calibrates them. They read ``train.fa.gz`` and ``valid.fa.gz``, never the test file. Interrupted, the same command goes
+on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -12,75 +12,127 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from seqassay.engine.tokens import NucleotideTokenizer
 from seqassay.models.bundle import Bundle, write_bundle
+from seqassay.models.calibration import Calibration
+from seqassay.models.dnabert import Dnabert
+from seqassay.models.esm2 import Esm2
 from seqassay.models.weights import save_dnabert, save_esm2
-from seqassay.train.classifier import FrameClassifier
-from seqassay.train.dataset import read_labelled
-from seqassay.train.encoders import EncoderTrainer, Recipe
+from seqassay.predict.scoring import SequenceScorer
+from seqassay.train.calibrate import balanced_weights, fit_calibration, logistic_regression, scored_fragments
+from seqassay.train.classifier import SideClassifier, fused_head
+from seqassay.train.dataset import LabelledRecords, evaluation_chunks, read_labelled
+from seqassay.train.encoders import MINI_GROUP_WEIGHTS, MINI_NUCLEOTIDE, MINI_PROTEIN, EncoderTrainer, Recipe
 from seqassay.train.kmer_tokenizer import build_kmer_tokenizer
+from seqassay.train.scoring import score_chunks
 
 log = logging.getLogger(__name__)
 
 WORD_LENGTH = 6  # bases: two codons in frame
 CHUNK_LENGTH = 300  # bases
 DESCRIPTION = (
-    "Small encoders and head trained end to end on public database records of viruses, phages and their hosts; "
+    "Small encoders and heads trained on public database records of viruses, phages and their hosts; "
     "see docs/models/mini.md for data, scope and accuracy"
 )
+RECIPES = {"nucleotide": MINI_NUCLEOTIDE, "protein": MINI_PROTEIN}
 
 
-def save_as_bundle(model: FrameClassifier, work: Path, bundle: Path, *, name: str, source: str) -> Bundle:
-    """Save both encoders in their published layouts below ``work`` and put them and the head into a bundle."""
-    save_dnabert(model.nucleotide, work / "nucleotide")
-    (work / "nucleotide" / "tokenizer.json").write_text(build_kmer_tokenizer(WORD_LENGTH).to_str(), encoding="utf-8")
-    save_esm2(model.protein, work / "protein")
-    return write_bundle(
-        bundle,
-        name=name,
-        nucleotide=work / "nucleotide",
-        protein=work / "protein",
-        head=model.head,
-        chunk_length=CHUNK_LENGTH,
-        description=DESCRIPTION,
-        nucleotide_source=source,
-        protein_source=source,
-        replace=True,
-    )
+def trainer(side: str, options: argparse.Namespace) -> EncoderTrainer:
+    """The run of one encoder, in a folder of its own below the work folder."""
+    recipe: Recipe = replace(RECIPES[side], steps=options.steps, max_minutes=options.max_minutes, seed=options.seed)
+    tokenizer = NucleotideTokenizer(build_kmer_tokenizer(WORD_LENGTH).to_str()) if side == "nucleotide" else None
+    train, valid = (read_labelled(options.data / f"{split}.fa.gz") for split in ("train", "valid"))
+    return EncoderTrainer(recipe, train, valid, tokenizer, options.work / side)
+
+
+def head_weights(nucleotide: SideClassifier, protein: SideClassifier, valid: LabelledRecords) -> tuple[float, float]:
+    """Weights of both sides' log-odds in the joint head: a regression on validation chunks with a stop-free frame."""
+    tokenizer = NucleotideTokenizer(build_kmer_tokenizer(WORD_LENGTH).to_str())
+    fitted = []
+    for length in Recipe.evaluation_lengths:
+        chunks = evaluation_chunks(valid, length, seed=Recipe.seed)
+        sides = np.stack(
+            [
+                score_chunks(nucleotide, chunks, tokenizer, open_frames_only=True),
+                score_chunks(protein, chunks, None),
+            ],
+            axis=1,
+        )
+        known = ~np.isnan(sides).any(axis=1)
+        labels = chunks.labels[known]
+        weights = balanced_weights(labels, valid.groups[chunks.record[known]], MINI_GROUP_WEIGHTS)
+        fitted.append(logistic_regression(sides[known], labels, weights)[1:])
+        log.info("weights at %d bases: nucleotide %.3f, protein %.3f", length, *fitted[-1])
+    nucleotide_weight, protein_weight = np.maximum(np.mean(fitted, axis=0), 0.0).tolist()
+    return nucleotide_weight, protein_weight
+
+
+def build_bundle(
+    nucleotide: SideClassifier, protein: SideClassifier, valid: LabelledRecords, options: argparse.Namespace
+) -> Bundle:
+    """Join both sides, calibrate along the path that `predict` takes, and write the bundle."""
+    if not isinstance(nucleotide.encoder, Dnabert) or not isinstance(protein.encoder, Esm2):
+        raise TypeError("the sides are swapped")
+    folders = {side: options.work / side / "encoder" for side in RECIPES}
+    save_dnabert(nucleotide.encoder, folders["nucleotide"])
+    tokenizer = build_kmer_tokenizer(WORD_LENGTH).to_str()
+    (folders["nucleotide"] / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+    save_esm2(protein.encoder, folders["protein"])
+    nucleotide_weight, protein_weight = head_weights(nucleotide, protein, valid)
+    head = fused_head(nucleotide.head, protein.head, nucleotide_weight=nucleotide_weight, protein_weight=protein_weight)
+    source = f"trained by seqassay.train.mini, seed {options.seed}"
+
+    def written(folder: Path, calibration: Calibration | None) -> Bundle:
+        return write_bundle(
+            folder,
+            name="mini",
+            nucleotide=folders["nucleotide"],
+            protein=folders["protein"],
+            head=head,
+            nucleotide_head=nucleotide.head,
+            calibration=calibration,
+            chunk_length=CHUNK_LENGTH,
+            description=DESCRIPTION,
+            nucleotide_source=source,
+            protein_source=source,
+            replace=True,
+        )
+
+    uncalibrated = written(options.work / "uncalibrated", None)
+    scorer = SequenceScorer(uncalibrated, threads=options.threads)
+    calibration = fit_calibration(scored_fragments(scorer, valid, MINI_GROUP_WEIGHTS), has_nucleotide_head=True)
+    log.info("calibration %s", calibration.as_json())
+    return written(options.bundle, calibration)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse, train, write the bundle."""
+    """Parse, then train a side or write the bundle."""
     parser = argparse.ArgumentParser(prog="python -m seqassay.train.mini", description=__doc__)
+    parser.add_argument("part", choices=("nucleotide", "protein", "bundle"))
     parser.add_argument("--data", type=Path, required=True, help="folder with train.fa.gz and valid.fa.gz")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and history")
-    parser.add_argument("--bundle", type=Path, required=True, help="bundle folder to write (replaced when there)")
+    parser.add_argument("--bundle", type=Path, help="bundle folder to write (replaced when there)")
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--max-minutes", type=float, default=Recipe.max_minutes)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--bundle-only", action="store_true", help="no more training: bundle the best state so far")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-
-    tokenizer = NucleotideTokenizer(build_kmer_tokenizer(WORD_LENGTH).to_str())
-    recipe = replace(Recipe(), steps=options.steps, max_minutes=options.max_minutes, seed=options.seed)
-    trainer = EncoderTrainer(
-        recipe,
-        read_labelled(options.data / "train.fa.gz"),
-        read_labelled(options.data / "valid.fa.gz"),
-        tokenizer,
-        options.work,
-    )
-    n_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    log.info("%d parameters; %s", n_parameters, recipe)
-    model = trainer.best() if options.bundle_only else trainer.run()
-    source = f"trained by seqassay.train.mini, seed {recipe.seed}"
-    bundle = save_as_bundle(model, options.work, options.bundle, name="mini", source=source)
-    log.info("bundle %s, digest %s", bundle.path, bundle.digest)
+    if options.part == "bundle":
+        if options.bundle is None:
+            parser.error("bundle needs --bundle FOLDER")
+        nucleotide, protein = (trainer(side, options).best() for side in RECIPES)
+        bundle = build_bundle(nucleotide, protein, read_labelled(options.data / "valid.fa.gz"), options)
+        log.info("bundle %s, digest %s", bundle.path, bundle.digest)
+        return
+    run = trainer(options.part, options)
+    n_parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    log.info("%d parameters; %s", n_parameters, run.recipe)
+    run.run()
 
 
 if __name__ == "__main__":

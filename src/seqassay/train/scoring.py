@@ -9,28 +9,39 @@ import numpy.typing as npt
 import torch
 
 from seqassay.engine.tokens import NucleotideTokenizer
-from seqassay.train.classifier import FrameClassifier, chunk_log_odds
+from seqassay.train.classifier import SideClassifier, mean_of_chunks
 from seqassay.train.dataset import LabelledChunks
 from seqassay.train.frame_batches import make_batch
 
 
 def score_chunks(
-    model: FrameClassifier, chunks: LabelledChunks, tokenizer: NucleotideTokenizer, *, chunks_per_batch: int = 256
+    model: SideClassifier,
+    chunks: LabelledChunks,
+    tokenizer: NucleotideTokenizer | None,
+    *,
+    open_frames_only: bool = False,
+    chunks_per_batch: int = 256,
 ) -> npt.NDArray[np.float64]:
-    """Consensus score of every chunk (float32 weights, evaluation mode); NaN where no frame is stop-free."""
-    scores = np.full(len(chunks), np.nan)
+    """Mean log-odds of every chunk's frames (float32 weights, evaluation mode); NaN where there is no frame to read.
+
+    Args:
+        tokenizer, open_frames_only: as in `make_batch`.
+    """
+    log_odds = np.full(len(chunks), np.nan)
     was_training = model.training
     model.eval()
     with torch.inference_mode():
         for first in range(0, len(chunks), chunks_per_batch):
             part = np.arange(first, min(first + chunks_per_batch, len(chunks)))
-            made = make_batch(chunks.bases.take(part), chunks.labels[part], tokenizer)
+            made = make_batch(
+                chunks.bases.take(part), chunks.labels[part], tokenizer, open_frames_only=open_frames_only
+            )
             if made is not None:
                 batch, kept = made
-                log_odds = chunk_log_odds(model(batch), batch.chunk_F, batch.n_chunks)
-                scores[part[kept]] = torch.sigmoid(log_odds.double()).numpy()
+                log_odds_N = mean_of_chunks(model(batch.packed), batch.chunk_F, batch.n_chunks)
+                log_odds[part[kept]] = log_odds_N.double().numpy()
     model.train(was_training)
-    return scores
+    return log_odds
 
 
 def roc_auc(

@@ -1,0 +1,130 @@
+"""From the evidence of a sequence's frames to a probability of virus: logistic regression with weights by length.
+
+Evidence are mean log-odds: of the joint head over the stop-free frames, and of the nucleotide head (in bundles that
+have one) over all six frames. More bases carry more evidence than their mean says, so the weights are fitted at some
+lengths and interpolated between them in the logarithm of the length; outside, the nearest length's hold. Platt 1999,
+with a second feature; fitted on held-out sequences by `seqassay.train.calibrate`.
+
+The probability is that in a sample with the stated share of viral sequences (``prior``); `seqassay.evaluate.fdr`
+carries it over to a sample of another composition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+_METHOD = "logistic by length"
+_KEYS = {"method", "prior", "n_others", "lengths", "framed", "unframed"}
+_MOST_LOG_ODDS = 30.0  # beyond it float64 has no other probability than 0 and 1 to show
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a model says of sequences, before calibration; one entry for every sequence.
+
+    Attributes:
+        length: in bases, ``int64``.
+        joint: mean log-odds over the stop-free frames; NaN where there is none.
+        nucleotide: mean log-odds of the nucleotide head over all frames; NaN where there is no frame or no such head.
+    """
+
+    length: npt.NDArray[np.int64]
+    joint: FloatArray
+    nucleotide: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Weights at some lengths.
+
+    Attributes:
+        prior: share of viral sequences that probabilities refer to.
+        n_others: sequences of others that it was fitted on, at the length where they are fewest.
+        lengths_K: ascending, in bases.
+        framed_K3: constant, weight of the joint evidence, weight of the nucleotide evidence: with a stop-free frame.
+        unframed_K2: constant and weight of the nucleotide evidence: without one; None in bundles without that head.
+    """
+
+    prior: float
+    n_others: int
+    lengths_K: FloatArray
+    framed_K3: FloatArray
+    unframed_K2: FloatArray | None
+
+    def probability(self, evidence: Evidence) -> FloatArray:
+        """Probability of virus of every sequence; NaN where the evidence is."""
+        weights_N3 = self._at(evidence.length, self.framed_K3)
+        has_nucleotide = self.unframed_K2 is not None
+        nucleotide = evidence.nucleotide if has_nucleotide else np.zeros(len(evidence.joint))
+        log_odds = weights_N3[:, 0] + weights_N3[:, 1] * evidence.joint + weights_N3[:, 2] * nucleotide
+        if self.unframed_K2 is not None:
+            weights_N2 = self._at(evidence.length, self.unframed_K2)
+            unframed = weights_N2[:, 0] + weights_N2[:, 1] * evidence.nucleotide
+            log_odds = np.where(np.isnan(evidence.joint), unframed, log_odds)
+        return 1 / (1 + np.exp(-np.clip(log_odds, -_MOST_LOG_ODDS, _MOST_LOG_ODDS)))
+
+    def _at(self, length: npt.NDArray[np.int64], values_KC: FloatArray) -> FloatArray:
+        x, knots = np.log(np.maximum(length, 1)), np.log(self.lengths_K)
+        return np.stack([np.interp(x, knots, column) for column in values_KC.T], axis=1)
+
+    def as_json(self) -> dict[str, Any]:
+        """As `bundle.json` holds it."""
+        return {
+            "method": _METHOD,
+            "prior": self.prior,
+            "n_others": self.n_others,
+            "lengths": self.lengths_K.tolist(),
+            "framed": self.framed_K3.tolist(),
+            "unframed": None if self.unframed_K2 is None else self.unframed_K2.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Calibration:
+        """Read back.
+
+        Raises:
+            ValueError: says what is wrong.
+        """
+        if set(said) != _KEYS:
+            raise ValueError(f"has the keys {sorted(said)}, expected {sorted(_KEYS)}")
+        if said["method"] != _METHOD:
+            raise ValueError(f"method is {said['method']!r}; this version knows {_METHOD!r}")
+        prior = said["prior"]
+        if not isinstance(prior, float) or not 0 < prior < 1:
+            raise ValueError(f"prior is {prior!r}, not a share between 0 and 1")
+        n_others = said["n_others"]
+        if not isinstance(n_others, int) or n_others < 1:
+            raise ValueError(f"n_others is {n_others!r}, not a number of sequences")
+        lengths_K = _finite("lengths", said["lengths"], (-1,))
+        if len(lengths_K) == 0 or lengths_K[0] < 1 or (np.diff(lengths_K) <= 0).any():
+            raise ValueError("lengths are not ascending numbers of bases")
+        framed_K3 = _finite("framed", said["framed"], (len(lengths_K), 3))
+        unframed = said["unframed"]
+        unframed_K2 = None if unframed is None else _finite("unframed", unframed, (len(lengths_K), 2))
+        return cls(prior, n_others, lengths_K, framed_K3, unframed_K2)
+
+
+def log_odds_of(scores_F2: npt.NDArray[np.float32]) -> FloatArray:
+    """Log-odds of virus from P(others), P(virus), bounded where float32 shows one of them as zero."""
+    smallest = math.exp(-_MOST_LOG_ODDS)
+    logs_F2 = np.log(np.maximum(scores_F2.astype(np.float64), smallest))
+    difference: FloatArray = logs_F2[:, 1] - logs_F2[:, 0]
+    return difference
+
+
+def _finite(name: str, value: object, shape: tuple[int, ...]) -> FloatArray:
+    try:
+        array = np.array(value, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is not a table of numbers") from None
+    if array.ndim != len(shape) or (-1 not in shape and array.shape != shape) or not np.isfinite(array).all():
+        raise ValueError(f"{name} has the shape {array.shape} or a value that is not finite; expected {shape}")
+    return array

@@ -1,0 +1,142 @@
+"""Fit a bundle's calibration on held-out labelled sequences, along the path that `predict` takes.
+
+At each of some lengths fragments of the validation records are scored, and a logistic regression of the label on their
+evidence is fitted (`seqassay.models.calibration`). Classes weigh the same, so that probabilities refer to equal shares
+of virus and others; within them groups weigh as in training, so that the best-sequenced host does not decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from seqassay.errors import MissingExtraError, UsageError
+from seqassay.models.calibration import Calibration, Evidence
+from seqassay.predict.scoring import SequenceScorer, evidence_of
+from seqassay.train.dataset import LabelledChunks, LabelledRecords, evaluation_chunks
+
+CALIBRATION_LENGTHS = (100, 150, 250, 300, 500, 1000, 3000)  # bases
+FEWEST_FRAGMENTS = 100  # of each label, with or without a frame, that a regression is fitted on
+_AT_ONCE = 2048
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredFragments:
+    """Fragments of one length with their evidence, labels and weights."""
+
+    length: int
+    evidence: Evidence
+    labels: npt.NDArray[np.int64]
+    weights: FloatArray
+
+
+def fit_calibration(fragments: Sequence[ScoredFragments], *, has_nucleotide_head: bool) -> Calibration:
+    """Regressions at every length, for fragments with a stop-free frame and (with that head) for those without.
+
+    A length with too few fragments takes the nearest shorter one's weights (whole genomes without a stop-free frame in
+    any chunk hardly exist); the shortest learns the nucleotide head's from all its fragments.
+
+    Raises:
+        UsageError: the first length has too few fragments.
+    """
+    framed: list[list[float]] = []
+    unframed: list[list[float]] = []
+    for part in fragments:
+        joint, nucleotide = part.evidence.joint, part.evidence.nucleotide
+        has_frame = ~np.isnan(joint)
+        if has_nucleotide_head:
+            framed.append(_fitted(part, has_frame, np.stack([joint, nucleotide], axis=1), framed))
+            without = ~has_frame & ~np.isnan(nucleotide)
+            if not unframed and _rarest(part, without) < FEWEST_FRAGMENTS:
+                without = ~np.isnan(nucleotide)  # no other fragments to learn from
+            unframed.append(_fitted(part, without, nucleotide[:, None], unframed))
+        else:
+            framed.append([*_fitted(part, has_frame, joint[:, None], [row[:2] for row in framed]), 0.0])
+    return Calibration(
+        prior=0.5,
+        n_others=min(int((part.labels == 0).sum()) for part in fragments),
+        lengths_K=np.array([float(part.length) for part in fragments]),
+        framed_K3=np.array(framed),
+        unframed_K2=np.array(unframed) if has_nucleotide_head else None,
+    )
+
+
+def scored_fragments(
+    scorer: SequenceScorer,
+    records: LabelledRecords,
+    group_weights: Mapping[str, float],
+    *,
+    lengths: Sequence[int] = CALIBRATION_LENGTHS,
+    max_per_record: int = 3,
+    seed: int = 1,
+) -> list[ScoredFragments]:
+    """Evidence of fixed fragments of the records, at every length that some record of each label has."""
+    found = []
+    longest = min(int(records.bases.lengths[records.labels == label].max(initial=0)) for label in (0, 1))
+    for length in (length for length in lengths if length <= longest):
+        chunks = evaluation_chunks(records, length, seed=seed, max_per_record=max_per_record)
+        weights = balanced_weights(chunks.labels, records.groups[chunks.record], group_weights)
+        found.append(ScoredFragments(length, evidence_of_chunks(scorer, chunks), chunks.labels, weights))
+    if not found:
+        raise UsageError(
+            f"no record of both labels is {min(lengths)} bases long", hint="give longer validation records"
+        )
+    return found
+
+
+def evidence_of_chunks(scorer: SequenceScorer, chunks: LabelledChunks) -> Evidence:
+    """Evidence of chunks, some thousand at a time."""
+    parts = [
+        evidence_of(scorer.scored(chunks.bases.take(np.arange(first, min(first + _AT_ONCE, len(chunks))))))
+        for first in range(0, len(chunks), _AT_ONCE)
+    ]
+    return Evidence(*(np.concatenate([getattr(part, name) for part in parts]) for name in Evidence.__slots__))
+
+
+def balanced_weights(
+    labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], group_weights: Mapping[str, float]
+) -> FloatArray:
+    """Weights that sum to one half over each label, with the groups of a label in proportion to theirs."""
+    weights = np.zeros(len(labels))
+    for group in np.unique(groups).tolist():
+        of_group = groups == group
+        weights[of_group] = group_weights.get(group, 0.0) / of_group.sum()
+    for label in (0, 1):
+        of_label = labels == label
+        weights[of_label] *= 0.5 / weights[of_label].sum()
+    return weights
+
+
+def _fitted(
+    part: ScoredFragments, rows: npt.NDArray[np.bool_], features: FloatArray, shorter: Sequence[Sequence[float]]
+) -> list[float]:
+    """Constant and weights of a regression on some rows; those of the next shorter length where there are too few."""
+    labels = part.labels[rows]
+    if _rarest(part, rows) < FEWEST_FRAGMENTS:
+        if not shorter:
+            raise UsageError(
+                f"too few labelled fragments of {part.length} bases to calibrate on: {len(labels)}",
+                hint=f"give validation records with at least {FEWEST_FRAGMENTS} fragments of each label",
+            )
+        return list(shorter[-1])
+    return logistic_regression(features[rows], labels, part.weights[rows])
+
+
+def _rarest(part: ScoredFragments, rows: npt.NDArray[np.bool_]) -> int:
+    """Fragments of the rarer label among some rows."""
+    return min(int((part.labels[rows] == label).sum()) for label in (0, 1))
+
+
+def logistic_regression(features: FloatArray, labels: npt.NDArray[np.int64], weights: FloatArray) -> list[float]:
+    """Constant and weights by maximum likelihood, hardly regularised."""
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ImportError:
+        raise MissingExtraError("scikit-learn", extra="train", purpose="calibration") from None
+    model = LogisticRegression(C=1e3, max_iter=1000).fit(features, labels, weights * len(labels) / weights.sum())
+    return [float(model.intercept_[0]), *map(float, model.coef_[0])]
