@@ -12,22 +12,30 @@ WORK="${WORK:-build/mini}"
 PYTHON="${PYTHON:-.venv/bin/python}"
 STEPS="${STEPS:-12000}"
 MINUTES="${MINUTES:-80}" # the schedule ends here when the steps take longer
+FINISH_STEPS="${FINISH_STEPS:-1500}"
+FINISH_MINUTES="${FINISH_MINUTES:-9}"
 VERSION="$("$PYTHON" -c 'import seqassay; print(seqassay.__version__)')"
 RESULTS="benchmarks/results/$VERSION"
-COMMON=(--data "$DATA" --work "$WORK" --steps "$STEPS" --max-minutes "$MINUTES" --seed 1)
+COMMON=(--data "$DATA" --work "$WORK" --seed 1)
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 mkdir -p "$WORK"
-"$PYTHON" -m seqassay.train.mini nucleotide "${COMMON[@]}" > "$WORK/nucleotide.log" 2>&1 &
-NUCLEOTIDE=$!
-"$PYTHON" -m seqassay.train.mini protein "${COMMON[@]}" > "$WORK/protein.log" 2>&1 &
-PROTEIN=$!
-wait "$NUCLEOTIDE" # a run that failed ends this script here, with its status; its log says why
-wait "$PROTEIN"
+train_both() { # parts side by side; one that fails ends this script with its status, and its log says why
+  local jobs=()
+  for part in "$1" "$2"; do
+    "$PYTHON" -m seqassay.train.mini "$part" "${COMMON[@]}" --steps "$3" --max-minutes "$4" > "$WORK/$part.log" 2>&1 &
+    jobs+=($!)
+  done
+  for job in "${jobs[@]}"; do wait "$job"; done
+}
+train_both nucleotide protein "$STEPS" "$MINUTES"
+train_both nucleotide-finish protein-finish "$FINISH_STEPS" "$FINISH_MINUTES"
 unset OMP_NUM_THREADS
 "$PYTHON" -m seqassay.train.mini bundle "${COMMON[@]}" --bundle src/seqassay/bundles/mini --threads 2
 "$PYTHON" -c 'from seqassay.predict.doctor import record_known_answer; record_known_answer()'  # for `seqassay doctor`
-for side in nucleotide protein; do cp "$WORK/$side/history.jsonl" "$RESULTS/mini_training_$side.jsonl"; done
+for part in nucleotide protein nucleotide-finish protein-finish; do
+  cp "$WORK/$part/history.jsonl" "$RESULTS/mini_training_${part//-/_}.jsonl"
+done
 "$PYTHON" benchmarks/train_baselines.py --data "$DATA" --work build/baselines
 "$PYTHON" benchmarks/mini_ablation.py --data "$DATA" --output "$RESULTS/mini_ablation.json"
 "$PYTHON" benchmarks/mini_accuracy.py --data "$DATA" --bundle mini --baselines build/baselines \

@@ -16,8 +16,8 @@ from seqassay.train.scoring import score_chunks
 
 def test_from_labelled_fasta_to_a_calibrated_bundle(records_folder: Path, tmp_path: Path) -> None:
     settings = ["--data", str(records_folder), "--work", str(tmp_path / "work"), "--steps", "3", "--seed", "3"]
-    for side in ("nucleotide", "protein"):
-        mini.main([side, *settings])
+    for part in ("nucleotide", "protein", "nucleotide-finish", "protein-finish"):
+        mini.main([part, *settings])
     bundle_settings = ["bundle", *settings, "--bundle", str(tmp_path / "bundle")]
     mini.main(bundle_settings)
     bundle = load_bundle(tmp_path / "bundle")
@@ -29,10 +29,7 @@ def test_from_labelled_fasta_to_a_calibrated_bundle(records_folder: Path, tmp_pa
     valid = read_labelled(records_folder / "valid.fa.gz")
     scored = SequenceScorer(bundle, threads=1).scored(valid.bases)
     evidence = evidence_of(scored)
-    parser_options = mini.argparse.Namespace(
-        data=records_folder, work=tmp_path / "work", steps=3, seed=3, max_minutes=mini.Recipe.max_minutes
-    )
-    nucleotide = mini.trainer("nucleotide", parser_options).best()
+    nucleotide = mini.best_state("nucleotide-finish", tmp_path / "work")
     chunks = LabelledChunks(np.arange(len(valid)), valid.labels, valid.bases)
     tokenizer = NucleotideTokenizer(build_kmer_tokenizer(mini.WORD_LENGTH).to_str())
     np.testing.assert_allclose(evidence.nucleotide, score_chunks(nucleotide, chunks, tokenizer), atol=1e-4)

@@ -7,6 +7,7 @@ Choices, with their reasons (trials in docs/models/mini.md):
 - Groups have weights, so that neither bacteria nor plant viruses fill the training set.
 - A running average of the weights is what is evaluated and kept: steps are few and noisy.
 - Token tables learn faster (own rate) and words are dropped at random: rows of rare words see few steps.
+- Made-up sequences can be among the others: without any, shuffled and random ones are often called viral.
 - Bases and residues are exchanged at random, residues as evolution does it: what is to be found is not in the data.
 - Everything random comes from (seed, step): an interrupted run goes on from its checkpoint as if it had not stopped.
 """
@@ -39,6 +40,7 @@ from seqassay.train.classifier import SideClassifier, loss_of
 from seqassay.train.dataset import ChunkSampler, LabelledChunks, LabelledRecords, evaluation_chunks
 from seqassay.train.frame_batches import FrameBatch, make_batch, mask_tokens, mutate_residues
 from seqassay.train.kmer_tokenizer import MASK_ID
+from seqassay.train.made_up import KINDS, made_up
 from seqassay.train.scoring import group_balanced_auc, roc_auc, score_chunks
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class Recipe:
     token_dropout: float = 0.1
     base_substitution_rate: float = 0.01  # bases exchanged at random; each chunk draws its own rate up to this one
     residue_mutation_rate: float = 0.0  # residues exchanged by BLOSUM62; each frame draws its own rate up to this one
+    made_up_share: float = 0.0  # of the chunks: made-up sequences among the others
     chunk_loss_share: float = 0.5
     average_decay: float = 0.998
     precision: Literal["bf16", "float32"] = "bf16"  # autocast of the matrix products while training
@@ -88,6 +91,18 @@ MINI_NUCLEOTIDE = Recipe(encoder=DnabertConfig(vocab_size=4425, d_model=128, n_l
 MINI_PROTEIN = Recipe(
     encoder=Esm2Config(n_layers=3, d_model=128, n_heads=4, d_ff=384), bases_per_step=45_000, residue_mutation_rate=0.2
 )
+# A short second training, from the best state of the first: sequences that no organism has are others, too.
+_FINISH: dict[str, Any] = {
+    "learning_rate": 3e-4,
+    "table_learning_rate": 1e-3,
+    "warmup_steps": 20,
+    "token_dropout": 0.05,
+    "made_up_share": 0.12,
+    "average_decay": 0.99,
+    "evaluate_every_steps": 150,
+}
+MINI_NUCLEOTIDE_FINISH = replace(MINI_NUCLEOTIDE, **_FINISH)
+MINI_PROTEIN_FINISH = replace(MINI_PROTEIN, residue_mutation_rate=0.05, **_FINISH)
 
 
 @dataclass(slots=True)
@@ -110,8 +125,15 @@ class EncoderTrainer:
         valid_records: LabelledRecords,
         tokenizer: NucleotideTokenizer | None,
         folder: Path,
+        *,
+        begin_with: SideClassifier | None = None,
     ) -> None:
-        """Prepare a run; ``tokenizer`` is the nucleotide encoder's, None for a protein encoder."""
+        """Prepare a run.
+
+        Args:
+            tokenizer: the nucleotide encoder's; None for a protein encoder.
+            begin_with: weights to begin with, of the recipe's shape; None: random ones.
+        """
         if recipe.reads_nucleotides != (tokenizer is not None):
             raise ValueError("a nucleotide encoder needs its tokenizer, a protein encoder has none")
         torch.manual_seed(recipe.seed)
@@ -124,6 +146,8 @@ class EncoderTrainer:
         }
         self.model = SideClassifier(recipe.encoder)
         initialise(self.model)
+        if begin_with is not None:
+            self.model.load_state_dict(begin_with.state_dict())
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = _optimizer(self.model, recipe)
         self.progress = Progress()
@@ -149,12 +173,7 @@ class EncoderTrainer:
 
     def best(self) -> SideClassifier:
         """The state with the best validation figure so far, read back from the folder into a model of its own."""
-        path = self.folder / "best.pt"
-        if not path.exists():
-            raise ModelError(f"{path}: no state was saved yet", hint="train for at least one evaluation")
-        best = copy.deepcopy(self.average)
-        best.load_state_dict(_load(path)["model"])
-        return best.eval()
+        return read_best(self.folder, self.recipe.encoder)
 
     def draw_batch(self, step: int) -> FrameBatch:
         """The batch of one step, a function of the recipe's seed and the step alone."""
@@ -162,7 +181,7 @@ class EncoderTrainer:
         rng = np.random.default_rng([recipe.seed, step])
         lengths = rng.choice(np.array(recipe.lengths), 3)
         parts = [self.sampler.draw(recipe.bases_per_step // (3 * length), length, rng) for length in lengths.tolist()]
-        chunks = _join(parts)
+        chunks = _join([with_made_up(part, recipe.made_up_share, rng) for part in parts])
         if recipe.base_substitution_rate:
             chunks = substitute(chunks, recipe.base_substitution_rate, rng)
         made = make_batch(chunks.bases, chunks.labels, self.tokenizer)
@@ -262,6 +281,20 @@ class EncoderTrainer:
         log.info("going on from step %d of %s", self.progress.step, path)
 
 
+def read_best(folder: Path, encoder: DnabertConfig | Esm2Config) -> SideClassifier:
+    """The best state that a run in ``folder`` has reached, in ``eval`` mode.
+
+    Raises:
+        ModelError: there is none yet.
+    """
+    path = folder / "best.pt"
+    if not path.exists():
+        raise ModelError(f"{path}: no state was saved yet", hint="train for at least one evaluation")
+    best = SideClassifier(encoder)
+    best.load_state_dict(_load(path)["model"])
+    return best.eval()
+
+
 def initialise(model: SideClassifier) -> None:
     """Small normal weights, zero biases, and token tables of N(0, 0.3)."""
     for module in model.modules():
@@ -280,6 +313,20 @@ def substitute(chunks: LabelledChunks, max_rate: float, rng: np.random.Generator
     letters = np.frombuffer(b"ACGT", np.uint8)[rng.integers(0, 4, len(rate))]
     values = np.where(hit, letters, chunks.bases.values)
     return LabelledChunks(chunks.record, chunks.labels, Ragged(values, chunks.bases.offsets))
+
+
+def with_made_up(chunks: LabelledChunks, share: float, rng: np.random.Generator) -> LabelledChunks:
+    """Chunks of one length with a share of them replaced by made-up ones, which are labelled others."""
+    n_of_kind = round(share * len(chunks) / len(KINDS))
+    if n_of_kind == 0:
+        return chunks
+    table_NL = chunks.bases.values.reshape(len(chunks), -1).astype(np.uint8)
+    labels = chunks.labels.copy()
+    chosen = rng.permutation(len(chunks))[: n_of_kind * len(KINDS)].reshape(len(KINDS), n_of_kind)
+    for kind, rows in zip(KINDS, chosen, strict=True):
+        table_NL[rows] = made_up(kind, table_NL[rows], rng)
+    labels[chosen.reshape(-1)] = 0
+    return LabelledChunks(chunks.record, labels, Ragged(table_NL.reshape(-1), chunks.bases.offsets))
 
 
 def recipe_json(recipe: Recipe) -> str:

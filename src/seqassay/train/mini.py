@@ -1,8 +1,9 @@
-"""Build the embedded bundle: ``python -m seqassay.train.mini nucleotide|protein|bundle --data GENOMES --work FOLDER``.
+"""Build the embedded bundle: ``python -m seqassay.train.mini PART --data GENOMES --work FOLDER``.
 
-``nucleotide`` and ``protein`` train one encoder each and may run side by side; ``bundle`` joins their best states and
-calibrates them. They read ``train.fa.gz`` and ``valid.fa.gz``, never the test file. Interrupted, the same command goes
-on from its last checkpoint.
+Parts: ``nucleotide`` and ``protein`` train one encoder each and may run side by side; ``nucleotide-finish`` and
+``protein-finish`` train their best states a little further, with made-up sequences; ``bundle`` joins and calibrates.
+They read ``train.fa.gz`` and ``valid.fa.gz``, never the test file. Interrupted, the same command goes on from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +26,16 @@ from seqassay.predict.scoring import SequenceScorer
 from seqassay.train.calibrate import balanced_weights, fit_calibration, logistic_regression, scored_fragments
 from seqassay.train.classifier import SideClassifier, fused_head
 from seqassay.train.dataset import LabelledRecords, evaluation_chunks, read_labelled
-from seqassay.train.encoders import MINI_GROUP_WEIGHTS, MINI_NUCLEOTIDE, MINI_PROTEIN, EncoderTrainer, Recipe
+from seqassay.train.encoders import (
+    MINI_GROUP_WEIGHTS,
+    MINI_NUCLEOTIDE,
+    MINI_NUCLEOTIDE_FINISH,
+    MINI_PROTEIN,
+    MINI_PROTEIN_FINISH,
+    EncoderTrainer,
+    Recipe,
+    read_best,
+)
 from seqassay.train.kmer_tokenizer import build_kmer_tokenizer
 from seqassay.train.scoring import score_chunks
 
@@ -37,36 +47,52 @@ DESCRIPTION = (
     "Small encoders and heads trained on public database records of viruses, phages and their hosts; "
     "see docs/models/mini.md for data, scope and accuracy"
 )
-RECIPES = {"nucleotide": MINI_NUCLEOTIDE, "protein": MINI_PROTEIN}
+SIDES = ("nucleotide", "protein")
+RECIPES = {
+    "nucleotide": MINI_NUCLEOTIDE,
+    "protein": MINI_PROTEIN,
+    "nucleotide-finish": MINI_NUCLEOTIDE_FINISH,
+    "protein-finish": MINI_PROTEIN_FINISH,
+}
 
 
-def trainer(side: str, options: argparse.Namespace) -> EncoderTrainer:
-    """The run of one encoder, in a folder of its own below the work folder."""
-    recipe: Recipe = replace(RECIPES[side], steps=options.steps, max_minutes=options.max_minutes, seed=options.seed)
+def best_state(part: str, work: Path) -> SideClassifier:
+    """The best state that a part's training has reached."""
+    return read_best(work / part, RECIPES[part].encoder)
+
+
+def trainer(part: str, options: argparse.Namespace) -> EncoderTrainer:
+    """The run of one part, in a folder of its own below the work folder."""
+    side = part.removesuffix("-finish")
+    recipe: Recipe = replace(RECIPES[part], steps=options.steps, max_minutes=options.max_minutes, seed=options.seed)
     tokenizer = NucleotideTokenizer(build_kmer_tokenizer(WORD_LENGTH).to_str()) if side == "nucleotide" else None
     train, valid = (read_labelled(options.data / f"{split}.fa.gz") for split in ("train", "valid"))
-    return EncoderTrainer(recipe, train, valid, tokenizer, options.work / side)
+    begin_with = best_state(side, options.work) if part != side else None
+    return EncoderTrainer(recipe, train, valid, tokenizer, options.work / part, begin_with=begin_with)
 
 
 def head_weights(nucleotide: SideClassifier, protein: SideClassifier, valid: LabelledRecords) -> tuple[float, float]:
-    """Weights of both sides' log-odds in the joint head: a regression on validation chunks with a stop-free frame."""
+    """Weights of both sides' log-odds in the joint head.
+
+    By a regression on validation chunks with a stop-free frame, beside what the nucleotide head says of all six
+    frames: the calibration adds that to the joint evidence, so the joint head need not say it again.
+    """
     tokenizer = NucleotideTokenizer(build_kmer_tokenizer(WORD_LENGTH).to_str())
     fitted = []
     for length in Recipe.evaluation_lengths:
         chunks = evaluation_chunks(valid, length, seed=Recipe.seed)
-        sides = np.stack(
-            [
-                score_chunks(nucleotide, chunks, tokenizer, open_frames_only=True),
-                score_chunks(protein, chunks, None),
-            ],
-            axis=1,
+        columns = (
+            score_chunks(nucleotide, chunks, tokenizer, open_frames_only=True),
+            score_chunks(protein, chunks, None),
+            score_chunks(nucleotide, chunks, tokenizer),
         )
-        known = ~np.isnan(sides).any(axis=1)
+        features = np.stack(columns, axis=1)
+        known = ~np.isnan(features).any(axis=1)
         labels = chunks.labels[known]
         weights = balanced_weights(labels, valid.groups[chunks.record[known]], MINI_GROUP_WEIGHTS)
-        fitted.append(logistic_regression(sides[known], labels, weights)[1:])
-        log.info("weights at %d bases: nucleotide %.3f, protein %.3f", length, *fitted[-1])
-    nucleotide_weight, protein_weight = np.maximum(np.mean(fitted, axis=0), 0.0).tolist()
+        fitted.append(logistic_regression(features[known], labels, weights)[1:])
+        log.info("weights at %d bases: nucleotide %.3f, protein %.3f, all frames %.3f", length, *fitted[-1])
+    nucleotide_weight, protein_weight, _ = np.maximum(np.mean(fitted, axis=0), 0.0).tolist()
     return nucleotide_weight, protein_weight
 
 
@@ -76,7 +102,7 @@ def build_bundle(
     """Join both sides, calibrate along the path that `predict` takes, and write the bundle."""
     if not isinstance(nucleotide.encoder, Dnabert) or not isinstance(protein.encoder, Esm2):
         raise TypeError("the sides are swapped")
-    folders = {side: options.work / side / "encoder" for side in RECIPES}
+    folders = {side: options.work / side / "encoder" for side in SIDES}
     save_dnabert(nucleotide.encoder, folders["nucleotide"])
     tokenizer = build_kmer_tokenizer(WORD_LENGTH).to_str()
     (folders["nucleotide"] / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
@@ -111,7 +137,7 @@ def build_bundle(
 def main(arguments: list[str] | None = None) -> None:
     """Parse, then train a side or write the bundle."""
     parser = argparse.ArgumentParser(prog="python -m seqassay.train.mini", description=__doc__)
-    parser.add_argument("part", choices=("nucleotide", "protein", "bundle"))
+    parser.add_argument("part", choices=(*RECIPES, "bundle"))
     parser.add_argument("--data", type=Path, required=True, help="folder with train.fa.gz and valid.fa.gz")
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints and history")
     parser.add_argument("--bundle", type=Path, help="bundle folder to write (replaced when there)")
@@ -125,7 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.part == "bundle":
         if options.bundle is None:
             parser.error("bundle needs --bundle FOLDER")
-        nucleotide, protein = (trainer(side, options).best() for side in RECIPES)
+        nucleotide, protein = (best_state(f"{side}-finish", options.work) for side in SIDES)
         bundle = build_bundle(nucleotide, protein, read_labelled(options.data / "valid.fa.gz"), options)
         log.info("bundle %s, digest %s", bundle.path, bundle.digest)
         return
