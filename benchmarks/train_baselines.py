@@ -65,7 +65,7 @@ BOOSTED_TRIALS: tuple[dict[str, Any], ...] = (
     {"k": [4, 5], "learning_rate": 0.1, "max_trees": 400},
     {"k": [4, 6], "learning_rate": 0.2, "max_trees": 150},
 )
-BOOSTED_FIXED: dict[str, Any] = {"max_leaf_nodes": 31, "min_samples_leaf": 20, "l2_regularization": 1.0}
+BOOSTED_FIXED: dict[str, Any] = {"max_bins": 64, "max_leaf_nodes": 31, "min_samples_leaf": 20, "l2_regularization": 1.0}
 PATIENCE_TREES = 15
 HELD_OUT_RECORDS = 0.1  # of the training records: their chunks stop the boosting
 
