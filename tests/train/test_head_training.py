@@ -25,6 +25,7 @@ from seqassay.train.head import HeadSettings, train_head
 
 pytest.importorskip("lightning", reason="the extra train is not installed")
 
+from seqassay.train import head as head_module
 from seqassay.train import head_checkpoint
 from seqassay.train.head_batches import EpochBatches, InOrder, mean_and_deviation
 from seqassay.train.head_checkpoint import DurableCheckpointIO
@@ -190,6 +191,31 @@ def test_stopped_again_and_again(settings: HeadSettings, monkeypatch: pytest.Mon
         break
     assert_same(weights(stopped.output_dir), weights(settings.output_dir))
     assert rows(stopped.output_dir) == rows(settings.output_dir)
+
+
+def test_stopped_between_early_stopping_and_saving(
+    settings: HeadSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    original = HeadModule.on_validation_epoch_end
+
+    def rising(self: HeadModule) -> None:
+        original(self)
+        self.valid["loss"] = 1.0 + self.current_epoch
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(HeadModule, "on_validation_epoch_end", rising)
+    early = replace(settings, patience=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(head_module, "save_trained_head", killed)
+        with pytest.raises(Killed):
+            train_head(early)
+    again = train_head(replace(early, resume=True)).record
+    whole = train_head(replace(early, output_dir=tmp_path / "whole")).record
+    assert again["training"] == whole["training"]
+    assert again["training"]["epochs"] == 3
+    assert_same(weights(early.output_dir), weights(tmp_path / "whole"))
 
 
 KILLED = """

@@ -21,8 +21,9 @@ from seqassay.errors import InputError, MissingExtraError, ModelError, UsageErro
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.models.bundle import Bundle, write_bundle
 from seqassay.models.head import ClassifierHead
+from seqassay.models.weights import load_head
 from seqassay.predict.shards import check_identity
-from seqassay.train.feature_files import FeatureSet, RecordRow, check_same_models
+from seqassay.train.feature_files import FeatureSet, RecordRow, check_same_models, file_sha256
 from seqassay.train.head_file import HeadMetadata, load_trained_head, save_trained_head
 from seqassay.train.head_metrics import binary_metrics, chunk_consensus
 from seqassay.train.head_recipes import HeadRecipe, recipe_named
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 
 HEAD_FILE = "head.safetensors"
 TRAINING_FILE = "training.json"
+CHECKPOINT_FILE = "checkpoint.ckpt"
 FORMAT, VERSION = "seqassay-head-training", "1.0"
-_OURS = (HEAD_FILE, TRAINING_FILE, "metrics.csv", "checkpoint.ckpt", "tensorboard")
+_OURS = (HEAD_FILE, TRAINING_FILE, "metrics.csv", CHECKPOINT_FILE, "tensorboard")
 _FRAMES_AT_A_TIME = 4096
 
 logger = logging.getLogger(__name__)
@@ -130,6 +132,9 @@ def train_head(settings: HeadSettings) -> HeadResult:
         identity = training_identity(settings, recipe, sets, device)
         with only_writer(settings.output_dir):
             if (done := finished_before(settings, identity)) is not None:
+                if finish(settings, sets, load_head(settings.output_dir / HEAD_FILE), done):
+                    write_json(settings.output_dir / TRAINING_FILE, done)
+                (settings.output_dir / CHECKPOINT_FILE).unlink(missing_ok=True)
                 return HeadResult(settings.output_dir, done, was_done=True)
             return HeadResult(settings.output_dir, run_training(settings, recipe, sets, start, device, identity))
 
@@ -154,7 +159,7 @@ def run_training(
         "settings": settings_as_json(settings),
         "recipe": asdict(recipe),
         "recipe_changes": recipe.changes(),
-        "sets": {name: describe_set(features) for name, features in named(sets)},
+        "sets": {name: describe_set(features) for name, features in named(sets) if name != "test"},
         "device": device_name(device),
         "provenance": provenance(),
         "started_at": utc_now(),
@@ -171,20 +176,30 @@ def run_training(
     )
     save_trained_head(head, folder / HEAD_FILE, head_metadata(recipe, sets))
     record |= {
-        "status": "done",
         "training": describe_training(kept),
         "validation": evaluate_head(head, sets.valid),
-        "test": None if sets.test is None else evaluate_head(head, sets.test),
+        "test": None,
         "head": {"path": HEAD_FILE, **head_metadata(recipe, sets).as_text()},
         "bundle": None,
-        "seconds": round(time.monotonic() - began, 3),
     }
-    if settings.bundle is not None:
+    finish(settings, sets, head, record)
+    record["seconds"] = round(time.monotonic() - began, 3)
+    record["status"] = "done"
+    write_json(folder / TRAINING_FILE, record)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)  # last: until now a resumed run would need it
+    return record
+
+
+def finish(settings: HeadSettings, sets: Sets, head: ClassifierHead, record: dict[str, Any]) -> bool:
+    """What was asked for beside training and is not in the record yet: the test, the bundle. Whether there was any."""
+    to_test, to_bundle = sets.test is not None and not record["test"], settings.bundle and not record["bundle"]
+    if sets.test is not None and to_test:
+        record["test"] = evaluate_head(head, sets.test)
+        record["sets"]["test"] = describe_set(sets.test)
+    if to_bundle:
         bundle = bundle_with(head, settings, sets.train)
         record["bundle"] = {"name": bundle.name, "path": str(bundle.path), "digest": bundle.digest}
-    write_json(folder / TRAINING_FILE, record)
-    (folder / "checkpoint.ckpt").unlink(missing_ok=True)  # last: until now a resumed run would need it
-    return record
+    return bool(to_test or to_bundle)
 
 
 def require_lightning() -> None:
@@ -303,7 +318,7 @@ def training_identity(settings: HeadSettings, recipe: HeadRecipe, sets: Sets, de
         "recipe": asdict(recipe),
         "train": sets.train.digest,
         "valid": sets.valid.digest,
-        "init": None if settings.init is None else str(settings.init),
+        "init": None if settings.init is None else file_sha256(settings.init),
         "device": device.type,
     }
 
@@ -317,7 +332,7 @@ def finished_before(settings: HeadSettings, identity: dict[str, Any]) -> dict[st
     folder = settings.output_dir
     path = folder / TRAINING_FILE
     if settings.force or not path.is_file():
-        for name in (TRAINING_FILE, HEAD_FILE, "checkpoint.ckpt", "metrics.csv"):
+        for name in (TRAINING_FILE, HEAD_FILE, CHECKPOINT_FILE, "metrics.csv"):
             (folder / name).unlink(missing_ok=True)
         return None
     found = read_json(path)

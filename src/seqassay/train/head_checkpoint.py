@@ -18,11 +18,11 @@ from torch import Tensor
 
 from seqassay.durable import write_durably
 from seqassay.errors import ModelError
+from seqassay.train.head import CHECKPOINT_FILE
 from seqassay.train.head_batches import EpochBatches
 from seqassay.train.head_module import METRIC_NAMES, HeadModule
 from seqassay.train.head_recipes import HeadRecipe
 
-CHECKPOINT_FILE = "checkpoint.ckpt"
 METRICS_FILE = "metrics.csv"
 _LINE_EVERY_S = 30.0
 

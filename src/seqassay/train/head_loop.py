@@ -21,8 +21,9 @@ import torch
 from seqassay.errors import SeqassayError
 from seqassay.models.head import ClassifierHead
 from seqassay.train.feature_files import FeatureSet
+from seqassay.train.head import CHECKPOINT_FILE
 from seqassay.train.head_batches import EpochBatches, InOrder, class_weights, mean_and_deviation
-from seqassay.train.head_checkpoint import CHECKPOINT_FILE, BestAndCheckpoint, DurableCheckpointIO
+from seqassay.train.head_checkpoint import BestAndCheckpoint, DurableCheckpointIO
 from seqassay.train.head_module import HeadModule, ScaledHead, folded
 from seqassay.train.head_recipes import HeadRecipe
 
