@@ -12,7 +12,14 @@ from seqassay.models.dnabert import DnabertConfig
 from seqassay.models.esm2 import Esm2Config
 from seqassay.sequences.ragged import Ragged
 from seqassay.train.dataset import LabelledChunks, LabelledRecords
-from seqassay.train.encoders import EncoderTrainer, Recipe, substitute
+from seqassay.train.encoders import (
+    PRETRAINING,
+    EncoderTrainer,
+    Recipe,
+    default_group_weights,
+    substitute,
+    with_made_up,
+)
 from seqassay.train.kmer_tokenizer import build_kmer_tokenizer
 
 TOKENIZER = NucleotideTokenizer(build_kmer_tokenizer(3).to_str())
@@ -93,6 +100,39 @@ def test_the_best_state_is_restored_not_the_last(records: Records, tmp_path: Pat
     assert len(kept) == 3
     assert_same(state(best), kept[1])
     assert not torch.equal(kept[1]["head.output_layer.weight"], kept[2]["head.output_layer.weight"])
+
+
+@pytest.mark.parametrize(("recipe", "tokenizer"), SIDES)
+def test_masked_tokens_are_learnt_and_training_begins_there(
+    recipe: Recipe, tokenizer: NucleotideTokenizer | None, records: Records, tmp_path: Path
+) -> None:
+    pretraining = EncoderTrainer(replace(recipe, **PRETRAINING), *records, tokenizer, tmp_path / "pretrain")
+    before = pretraining.evaluate(pretraining.average)
+    assert pretraining.evaluate(pretraining.average) == before  # the same tokens are masked every time
+    model = pretraining.run()
+    after = pretraining.evaluate(model)
+    assert after["masked_token_loss_60"] < before["masked_token_loss_60"]
+    assert after["selection"] == -after["masked_token_loss_60"]
+    training = EncoderTrainer(recipe, *records, tokenizer, tmp_path / "train", begin_with=model)
+    assert_same(state(training.model), state(model))
+    assert_same(state(training.average), state(model))
+
+
+def test_default_weights_even_labels_and_dampen_groups(records: Records) -> None:
+    weights = default_group_weights(records[0])
+    assert weights == pytest.approx({"virus": 0.25, "phage": 0.25, "bacteria": 0.25, "human": 0.25})
+
+
+def test_made_up_chunks_are_others() -> None:
+    rng = np.random.default_rng(6)
+    bases = np.frombuffer(b"ACGT", np.uint8)[rng.integers(0, 4, (50, 60))]
+    chunks = LabelledChunks(np.arange(50), np.ones(50, np.int64), Ragged.from_lengths(bases.reshape(-1), [60] * 50))
+    made = with_made_up(chunks, 0.16, rng)
+    changed = (made.bases.values.reshape(50, 60) != bases).any(axis=1)
+    assert changed.sum() == (made.labels == 0).sum() == 8
+    assert (made.labels[changed] == 0).all()
+    assert (chunks.labels == 1).all()
+    assert with_made_up(chunks, 0.0, rng) is chunks
 
 
 def test_a_tokenizer_goes_with_a_nucleotide_encoder_alone(records: Records, tmp_path: Path) -> None:

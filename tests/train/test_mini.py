@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqassay.engine.tokens import NucleotideTokenizer
 from seqassay.models.bundle import load_bundle
 from seqassay.predict.scoring import SequenceScorer, evidence_of
 from seqassay.train import mini
 from seqassay.train.dataset import LabelledChunks, read_labelled
-from seqassay.train.kmer_tokenizer import build_kmer_tokenizer
+from seqassay.train.encoder_bundle import nucleotide_tokenizer
+from seqassay.train.encoders import read_best
 from seqassay.train.scoring import score_chunks
 
 
@@ -29,10 +29,10 @@ def test_from_labelled_fasta_to_a_calibrated_bundle(records_folder: Path, tmp_pa
     valid = read_labelled(records_folder / "valid.fa.gz")
     scored = SequenceScorer(bundle, threads=1).scored(valid.bases)
     evidence = evidence_of(scored)
-    nucleotide = mini.best_state("nucleotide-finish", tmp_path / "work")
+    nucleotide = read_best(tmp_path / "work" / "nucleotide-finish", mini.MINI_NUCLEOTIDE_FINISH.encoder)
     chunks = LabelledChunks(np.arange(len(valid)), valid.labels, valid.bases)
-    tokenizer = NucleotideTokenizer(build_kmer_tokenizer(mini.WORD_LENGTH).to_str())
-    np.testing.assert_allclose(evidence.nucleotide, score_chunks(nucleotide, chunks, tokenizer), atol=1e-4)
+    expected = score_chunks(nucleotide, chunks, nucleotide_tokenizer())
+    np.testing.assert_allclose(evidence.nucleotide, expected, atol=1e-4)
     score = bundle.calibration.probability(evidence)
     assert ((score > 0) & (score < 1)).all()
 

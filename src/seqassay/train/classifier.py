@@ -36,6 +36,24 @@ class SideClassifier(nn.Module):
         return logits_F2[:, 1] - logits_F2[:, 0]
 
 
+def masked_token_loss(model: SideClassifier, packed: PackedTokens, share: float, mask_id: int) -> Tensor:
+    """Cross-entropy of hidden tokens found again from their neighbours (BERT: Devlin et al. 2019).
+
+    A random share of the tokens between the special ones is replaced by the mask; the encoder's output there is
+    compared with the token table itself. Uses torch's global random state. Computed in float32 but for the encoder.
+    """
+    encoder = model.encoder
+    lengths_S = torch.from_numpy(packed.layout.lengths).repeat_interleave(torch.from_numpy(packed.layout.lengths))
+    inner_T = (packed.layout.positions_T > 0) & (packed.layout.positions_T < lengths_S - 1)
+    hidden_T = inner_T & (torch.rand(packed.tokens_T.shape) < share)
+    if not hidden_T.any():
+        hidden_T = inner_T
+    output_TD = encoder(packed.tokens_T.masked_fill(hidden_T, mask_id), packed.layout)
+    table_VD = encoder.embeddings.weight if isinstance(encoder, Dnabert) else encoder.embed_tokens.weight
+    with torch.autocast("cpu", enabled=False):
+        return F.cross_entropy(output_TD[hidden_T].float() @ table_VD.float().T, packed.tokens_T[hidden_T])
+
+
 def mean_of_chunks(log_odds_F: Tensor, chunk_F: Tensor, n_chunks: int) -> Tensor:
     """Mean log-odds of every chunk's frames ``[N]``; every chunk has at least one."""
     total_N = torch.zeros(n_chunks, dtype=log_odds_F.dtype).index_add_(0, chunk_F, log_odds_F)

@@ -36,7 +36,7 @@ from seqassay.errors import ModelError
 from seqassay.models.dnabert import DnabertConfig
 from seqassay.models.esm2 import Esm2Config
 from seqassay.sequences.ragged import Ragged
-from seqassay.train.classifier import SideClassifier, loss_of
+from seqassay.train.classifier import SideClassifier, loss_of, masked_token_loss
 from seqassay.train.dataset import ChunkSampler, LabelledChunks, LabelledRecords, evaluation_chunks
 from seqassay.train.frame_batches import FrameBatch, make_batch, mask_tokens, mutate_residues
 from seqassay.train.kmer_tokenizer import MASK_ID
@@ -46,6 +46,7 @@ from seqassay.train.scoring import group_balanced_auc, roc_auc, score_chunks
 log = logging.getLogger(__name__)
 
 ESM_MASK_ID = 32
+_PRETRAINING_VALID_CHUNKS = 512  # of each length
 MINI_GROUP_WEIGHTS = {
     "virus": 0.34, "phage": 0.13, "metagenome_viral": 0.03,
     "bacteria": 0.10, "archaea": 0.05, "fungi": 0.04, "human": 0.05, "invertebrate": 0.08, "metagenome_other": 0.06,
@@ -58,6 +59,7 @@ class Recipe:
     """Everything that decides the trained weights, besides the data and the machine's arithmetic."""
 
     encoder: DnabertConfig | Esm2Config
+    objective: Literal["labels", "masked tokens"] = "labels"  # masked tokens: pre-training, labels are not looked at
     seed: int = 1
     steps: int = 12_000
     max_minutes: float = 1e9  # the schedule ends at ``steps`` or at this time, whichever its pace reaches first
@@ -70,7 +72,7 @@ class Recipe:
     weight_decay: float = 0.05
     table_weight_decay: float = 0.01
     warmup_steps: int = 100
-    token_dropout: float = 0.1
+    token_dropout: float = 0.1  # tokens hidden; with masked tokens as objective 0.15 are, and are to be found
     base_substitution_rate: float = 0.01  # bases exchanged at random; each chunk draws its own rate up to this one
     residue_mutation_rate: float = 0.0  # residues exchanged by BLOSUM62; each frame draws its own rate up to this one
     made_up_share: float = 0.0  # of the chunks: made-up sequences among the others
@@ -101,6 +103,12 @@ _FINISH: dict[str, Any] = {
     "average_decay": 0.99,
     "evaluate_every_steps": 150,
 }
+PRETRAINING: dict[str, Any] = {
+    "objective": "masked tokens",
+    "token_dropout": 0.15,
+    "residue_mutation_rate": 0.0,
+    "base_substitution_rate": 0.0,
+}
 MINI_NUCLEOTIDE_FINISH = replace(MINI_NUCLEOTIDE, **_FINISH)
 MINI_PROTEIN_FINISH = replace(MINI_PROTEIN, residue_mutation_rate=0.05, **_FINISH)
 
@@ -111,7 +119,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    best_auc: float = -math.inf
+    best_figure: float = -math.inf
     best_step: int = -1
 
 
@@ -213,17 +221,24 @@ class EncoderTrainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = scale * group["top_lr"]
-        masked = mask_tokens(batch.packed, recipe.token_dropout, MASK_ID if recipe.reads_nucleotides else ESM_MASK_ID)
         autocast = torch.autocast("cpu", torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
         # The flash kernel's backward pass is 2–3 times slower than plain matrix products at these sizes on a CPU.
         with autocast, sdpa_kernel(SDPBackend.MATH):
-            loss = loss_of(self.model(masked), batch, chunk_share=recipe.chunk_loss_share)
+            loss = self._loss(batch)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self._update_average()
         return float(loss.detach())
+
+    def _loss(self, batch: FrameBatch) -> Tensor:
+        recipe = self.recipe
+        mask_id = MASK_ID if recipe.reads_nucleotides else ESM_MASK_ID
+        if recipe.objective == "masked tokens":
+            return masked_token_loss(self.model, batch.packed, recipe.token_dropout, mask_id)
+        masked = mask_tokens(batch.packed, recipe.token_dropout, mask_id)
+        return loss_of(self.model(masked), batch, chunk_share=recipe.chunk_loss_share)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -236,7 +251,12 @@ class EncoderTrainer:
                 mean.copy_(current)
 
     def evaluate(self, model: SideClassifier) -> dict[str, float]:
-        """Validation figures at every evaluation length: ``auc_LENGTH`` and ``balanced_auc_LENGTH``, and their mean."""
+        """Validation figures at every evaluation length, and the one that chooses among states (higher is better).
+
+        ``auc_LENGTH`` and ``balanced_auc_LENGTH`` and their mean; or ``masked_token_loss_LENGTH`` and minus its mean.
+        """
+        if self.recipe.objective == "masked tokens":
+            return self._evaluate_masked(model)
         figures: dict[str, float] = {}
         for length, chunks in self.valid_chunks.items():
             scores = score_chunks(model, chunks, self.tokenizer)
@@ -247,11 +267,28 @@ class EncoderTrainer:
             figures[f"balanced_auc_{length}"] = group_balanced_auc(labels, scores[known], groups, weights)
         return {"selection": float(np.nanmean(list(figures.values()))), **figures}
 
+    def _evaluate_masked(self, model: SideClassifier) -> dict[str, float]:
+        """Loss on masked tokens of the first validation chunks, the same ones masked every time."""
+        figures: dict[str, float] = {}
+        mask_id = MASK_ID if self.recipe.reads_nucleotides else ESM_MASK_ID
+        for length, chunks in self.valid_chunks.items():
+            few = chunks.take(np.arange(min(len(chunks), _PRETRAINING_VALID_CHUNKS)))
+            made = make_batch(few.bases, few.labels, self.tokenizer)
+            if made is None:
+                raise ModelError(
+                    f"no validation chunk of {length} bases has a stop-free frame", hint="use more records"
+                )
+            with torch.inference_mode(), torch.random.fork_rng():
+                torch.manual_seed(length)
+                loss = masked_token_loss(model.eval(), made[0].packed, self.recipe.token_dropout, mask_id)
+            figures[f"masked_token_loss_{length}"] = float(loss)
+        return {"selection": -float(np.mean(list(figures.values()))), **figures}
+
     def _evaluate_and_save(self, loss: float) -> None:
         figures = self.evaluate(self.average)
         progress = self.progress
-        if figures["selection"] > progress.best_auc:
-            progress.best_auc, progress.best_step = figures["selection"], progress.step
+        if figures["selection"] > progress.best_figure:
+            progress.best_figure, progress.best_step = figures["selection"], progress.step
             _save({"model": self.average.state_dict(), "step": progress.step}, self.folder / "best.pt")
         state = {
             "model": self.model.state_dict(),
@@ -365,6 +402,18 @@ def _optimizer(model: SideClassifier, recipe: Recipe) -> torch.optim.AdamW:
         {"params": [p for p in others if p.ndim < 2], "top_lr": recipe.learning_rate, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def default_group_weights(records: LabelledRecords) -> dict[str, float]:
+    """Half for each label; within it, groups by the square root of their bases."""
+    weights: dict[str, float] = {}
+    for label in (0, 1):
+        of_label = records.labels == label
+        groups, inverse = np.unique(records.groups[of_label], return_inverse=True)
+        share = np.sqrt(np.bincount(inverse, weights=records.bases.lengths[of_label], minlength=len(groups)))
+        for group, value in zip(groups.tolist(), (0.5 * share / share.sum()).tolist(), strict=True):
+            weights[group] = weights.get(group, 0.0) + value
+    return weights
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
