@@ -25,7 +25,8 @@ def write_records(path: Path, *, n_per_group: int, bases: int, seed: int) -> Pat
     ):
         for i in range(n_per_group):
             sequence = "".join(rng.choice(np.array(codons), bases // 3))
-            lines.append(f'>{group}_{i} label={label} group={group} taxon="{group} taxon {i}" family=""\n{sequence}\n')
+            header = f'{path.name[:5]}_{group}_{i} label={label} group={group} taxon="{group} taxon {i}" family=""'
+            lines.append(f">{header}\n{sequence}\n")
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.writelines(lines)
     return path

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from seqassay.cli.train_encoders import encoders_command
 from seqassay.config import resolve_settings
 from seqassay.errors import StoppedError
 from seqassay.predict.stop import StopRequested, stop_on_signals
@@ -19,7 +20,8 @@ from seqassay.predict.stop import StopRequested, stop_on_signals
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the app."""
-    train = typer.Typer(help="Embed labelled records, and train classifier heads on them.", no_args_is_help=True)
+    train = typer.Typer(help="Train encoders, or a head on the features of others.", no_args_is_help=True)
+    train.command("encoders", no_args_is_help=True)(encoders_command)
     train.command("features", no_args_is_help=True)(features_command)
     train.command("head", no_args_is_help=True)(head_command)
     app.add_typer(train, name="train")

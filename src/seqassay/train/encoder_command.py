@@ -1,0 +1,194 @@
+"""The main path of ``seqassay train encoders``: labelled records in, a calibrated bundle of small encoders out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqassay.durable import disk_errors, write_durably
+from seqassay.errors import InputError, UsageError
+from seqassay.measure.provenance import provenance, utc_now
+from seqassay.models.bundle import Bundle, file_sha256
+from seqassay.train.dataset import LABELS, LabelledRecords, read_labelled
+from seqassay.train.encoder_bundle import SIDES, Plan, build_bundle, train_part
+from seqassay.train.encoders import (
+    MINI_NUCLEOTIDE,
+    MINI_NUCLEOTIDE_FINISH,
+    MINI_PROTEIN,
+    MINI_PROTEIN_FINISH,
+    PRETRAINING,
+    Recipe,
+    default_group_weights,
+)
+
+logger = logging.getLogger(__name__)
+
+RECORD = "training.json"
+BUNDLE = "bundle"
+SPLITS = ("train", "valid")
+_SUFFIXES = (".fa.gz", ".fasta.gz", ".fa", ".fasta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings:
+    """Everything ``seqassay train encoders`` can be told; the names are those of the command's options.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    dataset: Path  # folder with labelled records of the splits train and valid; a test split is never read
+    output_dir: Path
+    name: str | None = None  # the bundle's; the output folder's by default
+    steps: int = Recipe.steps  # of each encoder
+    pretrain_steps: int = 0  # masked tokens before the labels
+    finish_steps: int = 1500  # with made-up sequences, at the end
+    max_minutes: float | None = None  # for each part of the training
+    seed: int = Recipe.seed
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("pretrain_steps", 0), ("finish_steps", 0), ("threads", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; it has to be at least {least}")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise UsageError(f"--max-minutes is {self.max_minutes:g}; it has to be more than 0")
+
+
+def train_encoders(settings: EncoderSettings) -> Bundle:
+    """Train both encoders part by part, join them, calibrate, and write the bundle below the output folder.
+
+    The same command goes on from the checkpoints that it finds; with other settings it refuses.
+
+    Raises:
+        UsageError, InputError: settings or records that cannot work; said before anything is trained.
+        ModelError: checkpoints of another recipe, or training that went wrong.
+        ResourceError: the disk is full; checkpoints are kept.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    files = {split: find_split(settings.dataset, split) for split in SPLITS}
+    records = {split: read_labelled(file) for split, file in files.items()}
+    check_records(records, files)
+    plan = plan_of(settings, records["train"], records["valid"])
+    with disk_errors(path=settings.output_dir):
+        settings.output_dir.mkdir(parents=True, exist_ok=True)
+        for part in plan.recipes:
+            train_part(plan, part, records["train"], records["valid"], settings.output_dir)
+        bundle = build_bundle(
+            plan, records["valid"], settings.output_dir, settings.output_dir / BUNDLE, threads=settings.threads
+        )
+        said = json.dumps(training_record(settings, plan, records, files, bundle), indent=1) + "\n"
+        write_durably(settings.output_dir / RECORD, [said.encode()])
+    return bundle
+
+
+def find_split(folder: Path, split: str) -> Path:
+    """The split's file in a dataset folder."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: is no folder", hint="`seqassay dataset build` makes one")
+    for suffix in _SUFFIXES:
+        if (folder / f"{split}{suffix}").is_file():
+            return folder / f"{split}{suffix}"
+    raise UsageError(f"{folder}: has no {split}.fa.gz", hint="`seqassay dataset build` writes one for every split")
+
+
+def check_records(records: dict[str, LabelledRecords], files: dict[str, Path]) -> None:
+    """Both labels in both splits, and no genome in two of them.
+
+    Raises:
+        InputError: names the file, and a record.
+    """
+    for split, found in records.items():
+        missing = [name for name, label in LABELS.items() if not (found.labels == label).any()]
+        if missing:
+            raise InputError(f"no record with label={missing[0]}; both labels are needed", path=files[split])
+    seen = set(records["train"].ids) | set(_contents(records["train"]))
+    valid = records["valid"]
+    both = [name for name, bases in zip(valid.ids, _contents(valid), strict=True) if name in seen or bases in seen]
+    if both:
+        raise InputError(
+            f"{both[0]}, or its sequence, is in {files['train'].name} as well ({len(both):,} such records)",
+            path=files["valid"],
+            hint="split by genome: `seqassay dataset build --split-by record`, or taxon, or study",
+        )
+
+
+def plan_of(settings: EncoderSettings, train: LabelledRecords, valid: LabelledRecords) -> Plan:
+    """Recipes of all parts for these records."""
+    longest = [int(found.bases.lengths[found.labels == label].max()) for found in (train, valid) for label in (0, 1)]
+    shortest = min(longest)
+    lengths = tuple(length for length in Recipe.lengths if length <= shortest)
+    if not lengths:
+        raise InputError(
+            f"the longest records of one label have {shortest} bases; training draws at least {min(Recipe.lengths)}"
+        )
+    weights = default_group_weights(train)
+    common: dict[str, Any] = {
+        "seed": settings.seed,
+        "lengths": lengths,
+        "evaluation_lengths": tuple(n for n in Recipe.evaluation_lengths if n <= shortest) or lengths[:1],
+        "group_weights": weights,
+    }
+    if settings.max_minutes is not None:
+        common["max_minutes"] = settings.max_minutes
+    recipes: dict[str, Recipe] = {}
+    finishes = {"nucleotide": MINI_NUCLEOTIDE_FINISH, "protein": MINI_PROTEIN_FINISH}
+    for side, main in zip(SIDES, (MINI_NUCLEOTIDE, MINI_PROTEIN), strict=True):
+        if settings.pretrain_steps:
+            recipes[f"{side}-pretrain"] = replace(main, **PRETRAINING, **common, steps=settings.pretrain_steps)
+        recipes[side] = replace(main, **common, steps=settings.steps)
+        if settings.finish_steps:
+            recipes[f"{side}-finish"] = replace(finishes[side], **common, steps=settings.finish_steps)
+    # groups that training never saw have no weight of their own; they count like the average one
+    unseen = set(valid.groups.tolist()) - set(weights)
+    return Plan(
+        recipes=recipes,
+        group_weights=weights | dict.fromkeys(sorted(unseen), sum(weights.values()) / len(weights)),
+        name=settings.name or settings.output_dir.resolve().name,
+        description="small encoders and heads trained by `seqassay train encoders`",
+        source=f"trained by `seqassay train encoders`, seed {settings.seed}",
+    )
+
+
+def training_record(
+    settings: EncoderSettings,
+    plan: Plan,
+    records: dict[str, LabelledRecords],
+    files: dict[str, Path],
+    bundle: Bundle,
+) -> dict[str, Any]:
+    """What was trained on what, and how it went, as JSON types."""
+    history = {
+        part: [json.loads(line) for line in (settings.output_dir / part / "history.jsonl").read_text().splitlines()]
+        for part in plan.recipes
+    }
+    return {
+        "kind": "train_encoders",
+        "written_at": utc_now(),
+        "bundle": {"name": bundle.name, "digest": bundle.digest, "path": str(bundle.path)},
+        "data": {
+            split: {
+                "file": str(files[split]),
+                "sha256": file_sha256(files[split]),
+                "records": len(found),
+                "viral_records": int(found.labels.sum()),
+                "bases": int(found.bases.lengths.sum()),
+            }
+            for split, found in records.items()
+        },
+        "recipes": {part: asdict(recipe) for part, recipe in plan.recipes.items()},
+        "history": history,
+        "provenance": provenance(),
+    }
+
+
+def _contents(records: LabelledRecords) -> Iterator[bytes]:
+    return (bases.tobytes() for bases in records.bases)
