@@ -9,7 +9,7 @@ byte a base, and their sampled k-mers at about another half.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ import seqassay
 from seqassay.errors import InputError, UsageError
 from seqassay.measure.progress import RunProgress
 from seqassay.sequences.genetic_codes import codon_table
-from seqassay.train.dataset_chunks import ChunkRule, Items, balanced, cut_items, frame_names
+from seqassay.train.dataset_chunks import ChunkRule, Items, balanced, cut_items
 from seqassay.train.dataset_folder import MANIFEST, check_place, sha256_of, staged_folder, write_gzip
 from seqassay.train.dataset_near import control_near_duplicates
+from seqassay.train.dataset_output import counts_of, fasta_of
 from seqassay.train.dataset_sketch import DEFAULT_SCALE
 from seqassay.train.dataset_sources import (
     LEFT_OUT,
@@ -120,7 +121,12 @@ def build_dataset(settings: BuildSettings, progress: RunProgress | None = None) 
         ResourceError: the disk is full.
     """
     settings.check()
-    progress = progress or RunProgress()
+    # the folder comes first: a place where nobody can write is found before the work, not after it
+    with staged_folder(settings.output_dir, force=settings.force) as folder:
+        return _build_into(folder, settings, progress or RunProgress())
+
+
+def _build_into(folder: Path, settings: BuildSettings, progress: RunProgress) -> dict[str, Any]:
     progress.begin_work()
     left_out: dict[str, dict[str, int]] = {}
     sources = [source for text in settings.inputs for source in parse_sources(text)]
@@ -155,7 +161,7 @@ def build_dataset(settings: BuildSettings, progress: RunProgress | None = None) 
 
     progress.stage = "cutting chunks"
     items, cut, left_out_chunks = cut_items(records, settings.rule)
-    before = _counts(items, records)
+    before = counts_of(items, records)
     chosen = items.take(_balance(items, records, settings))
     left_out_chunks.add("balance", items.length[_not_in(items, chosen)])
     _leave_out(left_out, "no_chunk_left", _without_items(records, chosen))
@@ -166,11 +172,11 @@ def build_dataset(settings: BuildSettings, progress: RunProgress | None = None) 
         "left_out_records": left_out,
         "left_out_chunks": left_out_chunks.counts if settings.rule.chunk_length else {},
         "balance": {"splits": list(settings.balance), "before": before} if settings.balance else None,
-        "counts": _counts(chosen, records),
+        "counts": counts_of(chosen, records),
         "near_duplicates": near.facts,
     }
     progress.stage = "writing"
-    return _write(settings, sources, records, chosen, manifest)
+    return _write(folder, settings, sources, records, chosen, manifest)
 
 
 def _read_all(
@@ -259,6 +265,7 @@ def _check_items(records: Sequence[SourceRecord], items: Items) -> None:
 
 
 def _write(
+    folder: Path,
     settings: BuildSettings,
     sources: Sequence[Source],
     records: Sequence[SourceRecord],
@@ -285,44 +292,15 @@ def _write(
         "files": {},
     }
     split = _split_of(items, records)
-    with staged_folder(settings.output_dir, force=settings.force) as folder:
-        for name in SPLITS:
-            of_split = items.take(split == name)
-            if len(of_split):
-                path = folder / f"{name}.fa.gz"
-                digest = write_gzip(path, _fasta(of_split, records, whole=rule.chunk_length is None))
-                said["files"][path.name] = {"bytes": path.stat().st_size, "sha256": digest}
-        text = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
+    for name in SPLITS:
+        of_split = items.take(split == name)
+        if len(of_split):
+            path = folder / f"{name}.fa.gz"
+            digest = write_gzip(path, fasta_of(of_split, records, whole=rule.chunk_length is None))
+            said["files"][path.name] = {"bytes": path.stat().st_size, "sha256": digest}
+    text = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
     return said
-
-
-def _fasta(items: Items, records: Sequence[SourceRecord], *, whole: bool) -> Iterator[bytes]:
-    columns = (items.record, items.number, items.start, items.length, items.frames)
-    for index, number, start, length, frames in zip(*(column.tolist() for column in columns), strict=True):
-        record = records[index]
-        name = record.id if whole else f"{record.id}_chunk_{number}"
-        fields = [f"label={record.label}", f"group={_word(record.group)}"]
-        fields += [f'taxon="{_quotable(record.taxon)}"', f'family="{_quotable(record.family)}"']
-        if record.study:
-            fields.append(f"study={_word(record.study)}")
-        if record.genome != name:
-            fields.append(f"genome={_word(record.genome)}")
-        fields += [f"record={_word(record.id)}", f"start={start}"]
-        if frames:
-            fields.append(f"frames={frame_names(frames)}")
-        yield f">{name} {' '.join(fields)}\n".encode()
-        yield record.bases[start : start + length].tobytes() + b"\n"
-
-
-def _word(text: str) -> str:
-    """A value as a header holds it: in quotes where there is white space in it."""
-    clean = _quotable(text)
-    return f'"{clean}"' if " " in clean or not clean else clean
-
-
-def _quotable(text: str) -> str:
-    return " ".join(text.replace('"', "'").split())
 
 
 def _split_of(items: Items, records: Sequence[SourceRecord]) -> np.ndarray[Any, Any]:
@@ -339,28 +317,6 @@ def _without_items(records: Sequence[SourceRecord], items: Items) -> list[Source
     has_item = np.zeros(len(records), np.bool_)
     has_item[items.record] = True
     return [records[i] for i in np.flatnonzero(~has_item).tolist()]
-
-
-def _counts(items: Items, records: Sequence[SourceRecord]) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
-    """Records, chunks (or whole records) and bases by split, label and group."""
-    counts: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
-    last = -1
-    for index, length in zip(items.record.tolist(), items.length.tolist(), strict=True):
-        record = records[index]
-        entry = (
-            counts.setdefault(record.split, {})
-            .setdefault(record.label, {})
-            .setdefault(record.group, {"records": 0, "chunks": 0, "bases": 0})
-        )
-        entry["records"] += index != last  # items are ordered by record
-        entry["chunks"] += 1
-        entry["bases"] += length
-        last = index
-    return {
-        split: {label: dict(sorted(groups.items())) for label, groups in sorted(counts[split].items())}
-        for split in SPLITS
-        if split in counts
-    }
 
 
 def _sizes(records: Iterable[SourceRecord]) -> dict[str, int]:

@@ -56,7 +56,7 @@ def staged_folder(folder: Path, *, force: bool) -> Iterator[Path]:
     check_place(folder, force=force)
     staging = folder.absolute().with_name(f".{folder.absolute().name}.partial")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(disk_errors())
+        stack.enter_context(disk_errors(path=folder))
         staging.mkdir(parents=True, exist_ok=True)
         _lock(staging, stack)
         _empty(staging)

@@ -8,7 +8,6 @@ the share of all of them. At the default scale a 300-bp contig has about 13 samp
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -98,7 +97,7 @@ class Overlap:
         measured = self.share[~np.isnan(self.share)]
         bins = np.searchsorted(_BINS, measured, side="left")
         counts = np.bincount(bins, minlength=len(_BINS)).tolist()
-        names = ["0", *(f"{low:g}–{high:g}" for low, high in itertools.pairwise(_BINS))]
+        names = ["0", *(f"<={end:g}" for end in _BINS[1:])]
         at = (0.5, 0.95, 0.99)
         quantiles = np.quantile(measured, at).tolist() if len(measured) else [None] * len(at)
         return {
