@@ -1,355 +1,388 @@
-"""Is `mini` better than a 5-mer logistic regression? Both on the same chunks of unseen taxa, families and studies.
+"""How good is `mini`? Every figure of its card, on fragments of taxa, families and a study that training never saw.
 
-    python benchmarks/mini_accuracy.py --data ../shared/data/genomes --bundle mini
+    python benchmarks/mini_accuracy.py --data ../shared/data/genomes --bundle mini --baselines build/baselines
 
-Both are trained on chunks of train.fa.gz drawn by the same sampler, chosen on valid.fa.gz, reported on test.fa.gz.
-A fragment counts where `mini` gives it a score: where a chunk of it has a stop-free frame. The baseline gets its
-best: one regression a length, trained on fragments of that length (`mini` is one model for all), square-root or
-frequency counts, strand-specific or canonical 5-mers, fragments that count alone or all, and regularisation, chosen on
-the validation fragments by the figure that chooses `mini`'s weights (mean of the ROC-AUC and the group-balanced one).
-Intervals: 1,000 bootstrap samples of records, and of taxa (metagenome contigs: of records).
+Fragments of 100 to 3000 bases are drawn once from every record of the split (``evaluation_chunks``) and scored along
+the path that `predict` takes. Figures: ROC-AUC, average precision and the metrics of a validation report at 0.5,
+overall, by group and by family; with a stop-free frame, without one, and all; plain and with groups balanced;
+calibration; made-up sequences; samples of known composition; speed. Baselines (`train_baselines.py`) score the same
+fragments at 150, 300, 500 and 1000 bases, and differences to them are paired. Intervals: 95%, bootstrap over records
+and over taxa (metagenome contigs: records).
 
-Trained baselines are kept in --baselines (tensors, no pickles) and used again.
+With --keep-scores FOLDER, scores stay there by bundle digest and sequences, and an interrupted run goes on from them;
+empty the folder when the program has changed.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import hashlib
 import json
 import os
-import sys
+import re
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression
 
+from _mini_figures import Resampling, ScoredFragments, fragment_figures, number, share
+from _mini_made_up import LENGTHS as MADE_UP_LENGTHS
+from _mini_made_up import N_OF_A_KIND, made_up_sequences
+from _mini_mixes import count_by, fdr_mixes
+from baseline_models import BASELINES, Baseline, baseline_path, load_baseline
 from seqassay import __version__
-from seqassay.engine.embed import Embedder, load_encoder
-from seqassay.measure.provenance import provenance
+from seqassay.durable import write_durably
+from seqassay.evaluate.uncertainty import share_interval
+from seqassay.measure.provenance import provenance, utc_now
 from seqassay.models.bundle import Bundle, load_bundle
-from seqassay.sequences.chunking import chunk
-from seqassay.sequences.frames import six_frames
+from seqassay.predict.consensus import VIRUS_THRESHOLD
+from seqassay.predict.scoring import SequenceScorer, call_sequences, evidence_of
 from seqassay.sequences.ragged import Ragged
-from seqassay.train.dataset import (
-    ChunkSampler,
-    LabelledChunks,
-    LabelledRecords,
-    evaluation_chunks,
-    read_labelled,
-    reverse_complement,
-)
+from seqassay.sequences.reading import InputSettings, read_shards
+from seqassay.train.dataset import LabelledRecords, evaluation_chunks, read_labelled
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
-from seqassay.train.scoring import group_balanced_auc, roc_auc
+from seqassay.train.made_up import KINDS
 
-LENGTHS = (150, 300, 500, 1000)
-K = 5
+LENGTHS = (100, 150, 250, 300, 500, 1000, 3000)
+BASELINE_LENGTHS = (150, 300, 500, 1000)
 SEED = 2026
-N_BOOTSTRAP = 1000
-N_TRAIN = 60_000
-REGULARISATION = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # scikit-learn's C
-CHUNK_LENGTH = 300  # of `mini`
-
-
-class Mini:
-    """Scores of fragments as `predict` computes them: chunks, frames, embeddings, head, consensus, mean over chunks."""
-
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        self.bundle, self.head = bundle, bundle.load_head().eval()
-        self.nucleotide = Embedder(load_encoder(bundle.nucleotide_path), device="cpu", threads=threads)
-        self.protein = Embedder(load_encoder(bundle.protein_path), device="cpu", threads=threads)
-
-    def score(self, bases: Ragged) -> npt.NDArray[np.float64]:
-        """One score a fragment; NaN where no chunk has a stop-free frame."""
-        chunks = chunk(bases.lengths, self.bundle.chunk_length)
-        frames = six_frames(bases, chunks)
-        merged = np.concatenate([self.nucleotide.embed(frames.nucleotide), self.protein.embed(frames.protein)], axis=1)
-        with torch.inference_mode():
-            scores_F2 = self.head.scores(torch.from_numpy(merged)).double().numpy()
-        best = np.zeros((len(chunks.sequence), 2))
-        np.maximum.at(best, frames.chunk, scores_F2)
-        classified = best.sum(axis=1) > 0
-        chunk_score = best[classified, 1] / best[classified].sum(axis=1)
-        sequence = chunks.sequence[classified]
-        n = np.bincount(sequence, minlength=len(bases))
-        with np.errstate(invalid="ignore"):
-            return np.bincount(sequence, chunk_score, minlength=len(bases)) / n
+SPEED_LENGTH = 150
+_BLOCK_BASES, _BLOCK_SEQUENCES = 2_000_000, 8192  # scored at a time, about a shard of `predict`
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineSettings:
-    counts: str
-    canonical: bool
-    framed_only: bool
-    regularisation: float
+class Scores:
+    """What a bundle says of sequences; see `ScoredFragments` for ``score`` and ``raw``."""
+
+    score: npt.NDArray[np.float64]
+    raw: npt.NDArray[np.float64]
+    n_frames: npt.NDArray[np.int64]
 
 
-def kmer_counts(bases: Ragged, length: int) -> npt.NDArray[np.float32]:
-    """Counts of the 4^K k-mers of fragments of one length; a k-mer with an ambiguous base is not counted."""
-    code = np.full(256, -(4**K), np.int64)
-    for i, letter in enumerate(b"ACGT"):
-        code[letter] = i
-    digits = code[bases.values.reshape(-1, length)]
-    words = np.zeros((len(bases), length - K + 1), np.int64)
-    for j in range(K):
-        words = words * 4 + digits[:, j : length - K + 1 + j]
-    rows, columns = np.nonzero(words >= 0)
-    flat = rows * 4**K + words[rows, columns]
-    return np.bincount(flat, minlength=len(bases) * 4**K).reshape(len(bases), -1).astype(np.float32)
+class MainPath:
+    """Scores as `predict` prints them, kept on disk where a folder is given."""
+
+    def __init__(self, bundle: Bundle, threads: int, kept_in: Path | None) -> None:
+        self.bundle, self.kept_in = bundle, kept_in
+        self._scorer = SequenceScorer(bundle, device="cpu", threads=threads)
+
+    def score(self, name: str, bases: Ragged) -> Scores:
+        """Scores of sequences, read back where these sequences had them before."""
+        if self.kept_in is None:
+            return self._compute(bases)
+        sequences = hashlib.sha256(bases.values.tobytes() + bases.offsets.tobytes()).hexdigest()
+        path = self.kept_in / f"{name}_{self.bundle.digest[:16]}_{sequences[:16]}.npz"
+        if not path.exists():
+            scores = self._compute(bases)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial.npz")
+            np.savez(partial, score=scores.score, raw=scores.raw, n_frames=scores.n_frames)
+            partial.replace(path)
+        with np.load(path, allow_pickle=False) as file:
+            return Scores(file["score"], file["raw"], file["n_frames"])
+
+    def probabilities(self, name: str, bases: Ragged) -> npt.NDArray[np.float64]:
+        """The scores alone."""
+        return self.score(name, bases).score
+
+    def _compute(self, bases: Ragged) -> Scores:
+        parts = [self._one_block(bases.take(rows)) for rows in blocks(bases)]
+        return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in Scores.__slots__))
+
+    def _one_block(self, bases: Ragged) -> Scores:
+        scored = self._scorer.scored(bases)
+        calls, evidence = call_sequences(scored, self.bundle.calibration)[1], evidence_of(scored)
+        log_odds = np.where(np.isnan(evidence.joint), evidence.nucleotide, evidence.joint)
+        return Scores(calls.score, 1 / (1 + np.exp(-log_odds)), calls.n_frames)  # log-odds lie within ± 30
 
 
-def canonical(counts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Add each k-mer's count to its reverse complement's and keep one of the two."""
-    words = np.array([list(word) for word in itertools.product(b"ACGT", repeat=K)], np.uint8)
-    index = {row.tobytes(): i for i, row in enumerate(words)}
-    partner = np.array([index[row.tobytes()] for row in reverse_complement(words)])
-    return (counts + counts[:, partner])[:, np.arange(len(partner)) <= partner]
-
-
-def features(counts: npt.NDArray[np.float32], settings: BaselineSettings) -> npt.NDArray[np.float32]:
-    counts = canonical(counts) if settings.canonical else counts
-    if settings.counts == "square root":
-        return np.sqrt(counts)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 100
-
-
-def selection_figure(
-    labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], groups: npt.NDArray[np.str_]
-) -> float:
-    return (roc_auc(labels, scores) + group_balanced_auc(labels, scores, groups, MINI_GROUP_WEIGHTS)) / 2
-
-
-def is_scored(bases: Ragged) -> npt.NDArray[np.bool_]:
-    """Fragments of which a chunk has a stop-free frame."""
-    chunks = chunk(bases.lengths, CHUNK_LENGTH)
-    return np.isin(np.arange(len(bases)), chunks.sequence[six_frames(bases, chunks).chunk])
+def blocks(bases: Ragged) -> Iterator[npt.NDArray[np.int64]]:
+    """Sequences in order, in blocks of bounded memory."""
+    block = np.maximum(bases.offsets[1:] // _BLOCK_BASES, np.arange(len(bases)) // _BLOCK_SEQUENCES)
+    cuts = np.flatnonzero(np.diff(block)) + 1
+    return iter(np.split(np.arange(len(bases)), cuts))
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
-    """A trained regression: log-odds are ``features @ weights + bias``; every trial of its choice is kept."""
+class Split:
+    """Labelled records with what the headers say beside label and group."""
 
-    settings: BaselineSettings
-    weights: npt.NDArray[np.float64]
-    bias: float
-    trials: list[dict[str, object]]
-
-    def score(self, chunks: LabelledChunks, length: int) -> npt.NDArray[np.float64]:
-        log_odds = features(kmer_counts(chunks.bases, length), self.settings) @ self.weights + self.bias
-        return 1 / (1 + np.exp(-log_odds.astype(np.float64)))
-
-    def save(self, path: Path) -> None:
-        said = {"settings": asdict(self.settings), "trials": self.trials}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, weights=self.weights, bias=self.bias, said=json.dumps(said))
+    records: LabelledRecords
+    families: npt.NDArray[np.str_]
+    taxa: npt.NDArray[np.int64]
 
     @classmethod
-    def load(cls, path: Path) -> Baseline:
-        with np.load(path) as file:
-            said = json.loads(str(file["said"]))
-            return cls(BaselineSettings(**said["settings"]), file["weights"], float(file["bias"]), said["trials"])
+    def read(cls, path: Path) -> Split:
+        """Read a labelled FASTA file; taxa are numbered, each metagenome contig as one of its own."""
+        records = read_labelled(path)
+        number_of = np.arange(len(records)).astype(str)
+        by_study = np.char.startswith(records.groups, "metagenome")
+        names = np.where(by_study | (records.taxa == ""), number_of, np.char.add(records.groups, records.taxa))
+        return cls(records, read_families(path), np.unique(names, return_inverse=True)[1])
 
 
-def train_baseline(
-    length: int, train: LabelledChunks, valid: LabelledChunks, valid_groups: npt.NDArray[np.str_]
-) -> Baseline:
-    """The regression of one length with the best validation figure."""
-    counts, valid_counts = kmer_counts(train.bases, length), kmer_counts(valid.bases, length)
-    framed = is_scored(train.bases)
-    best: Baseline | None = None
-    best_figure = -np.inf
-    trials: list[dict[str, object]] = []
-    for how, both_strands, framed_only in itertools.product(("square root", "frequency"), (False, True), (True, False)):
-        rows = np.flatnonzero(framed) if framed_only else np.arange(len(train))
-        settings = BaselineSettings(how, both_strands, framed_only, 0.0)
-        x, x_valid = features(counts[rows], settings), features(valid_counts, settings)
-        for strength in REGULARISATION:
-            settings = BaselineSettings(how, both_strands, framed_only, strength)
-            model = LogisticRegression(C=strength, max_iter=300).fit(x, train.labels[rows])
-            figure = selection_figure(valid.labels, model.decision_function(x_valid), valid_groups)
-            trials.append({**asdict(settings), "valid": round(figure, 4)})
-            if figure > best_figure:
-                best_figure = figure
-                best = Baseline(settings, model.coef_[0].astype(np.float64), float(model.intercept_[0]), trials)
-    if best is None:
-        raise ValueError("no regression has a validation figure")
-    return best
+def read_families(path: Path) -> npt.NDArray[np.str_]:
+    """The ``family`` of every record, "" where its header has none."""
+    headers = (header for shard in read_shards(InputSettings(paths=(str(path),))) for header in shard.headers)
+    found = (re.search(r'family="([^"]*)"', header) for header in headers)
+    return np.array([match[1] if match else "" for match in found])
 
 
-def trained_or_kept(
-    length: int, folder: Path, n_train: int, train: LabelledRecords, valid: LabelledRecords
-) -> Baseline:
-    """The baseline of one length, read back where it was trained before."""
-    path = folder / f"{K}mer_{length}bp_{n_train}.npz"
-    if path.exists():
-        return Baseline.load(path)
-    drawn = ChunkSampler(train, MINI_GROUP_WEIGHTS).draw(n_train, length, np.random.default_rng([SEED, length]))
-    flip = np.random.default_rng([SEED, length, 1]).random(len(drawn)) < 0.5
-    table = drawn.bases.values.reshape(-1, length)
-    table[flip] = reverse_complement(table[flip])
-    chosen_on = evaluation_chunks(valid, length, seed=SEED)
-    chosen_on = chosen_on.take(np.flatnonzero(is_scored(chosen_on.bases)))
-    baseline = train_baseline(length, drawn, chosen_on, valid.groups[chosen_on.record])
-    baseline.save(path)
-    return baseline
+def scored_fragments(
+    split: Split, length: int, model: MainPath, baselines: dict[str, Baseline], *, per_record: int, name: str
+) -> ScoredFragments:
+    """Fragments of one length, scored by the bundle and by every baseline of that length."""
+    chunks = evaluation_chunks(split.records, length, seed=SEED, max_per_record=per_record)
+    scores = model.score(f"{name}_{length}", chunks.bases)
+    return ScoredFragments(
+        labels=chunks.labels,
+        record=chunks.record,
+        taxa=split.taxa[chunks.record],
+        groups=split.records.groups[chunks.record],
+        families=split.families[chunks.record],
+        has_frame=scores.n_frames > 0,
+        score=scores.score,
+        raw=scores.raw,
+        baselines={name: baseline.score(chunks.bases) for name, baseline in baselines.items()},
+    )
 
 
-def bootstrap(
-    labels: npt.NDArray[np.int64], score_sets: list[npt.NDArray[np.float64]], clusters: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """ROC-AUC of every score set (columns) in samples of whole clusters with replacement (rows)."""
-    rng = np.random.default_rng(SEED)
-    n = int(clusters.max()) + 1
-    samples = np.empty((N_BOOTSTRAP, len(score_sets)))
-    for i in range(N_BOOTSTRAP):
-        weight = np.bincount(rng.integers(0, n, n), minlength=n)[clusters].astype(np.float64)
-        samples[i] = [roc_auc(labels, scores, weight) for scores in score_sets]
-    return samples
+def baselines_at(length: int, folder: Path, missing: list[dict[str, Any]]) -> dict[str, Baseline]:
+    """The trained baselines of one length; those that are not trained yet are added to ``missing``."""
+    found = {}
+    for name in BASELINES if length in BASELINE_LENGTHS else ():
+        if baseline_path(name, length, folder).exists():
+            found[name] = load_baseline(name, length, folder)
+        else:
+            missing.append({"name": name, "length": length})
+            print(f"missing: {name} for {length} bases in {folder} (benchmarks/train_baselines.py)", flush=True)
+    return found
 
 
-def interval(values: npt.NDArray[np.float64]) -> list[float]:
-    return [round(float(v), 4) for v in np.nanpercentile(values, [2.5, 97.5])]
-
-
-def compare(
-    records: LabelledRecords, chunks: LabelledChunks, mini: npt.NDArray[np.float64], base: npt.NDArray[np.float64]
-) -> dict[str, object]:
-    """Figures of both on the same fragments: overall, balanced, by group; intervals over records and over taxa."""
-    labels, groups, taxa = chunks.labels, records.groups[chunks.record], records.taxa[chunks.record]
-    by_study = np.char.startswith(groups, "metagenome")
-    names = np.where(by_study, np.char.add("record ", chunks.record.astype(str)), np.char.add(groups, taxa))
-    out: dict[str, object] = {"n_fragments": len(labels), "n_viral": int(labels.sum())}
-    for unit, clusters in (("records", chunks.record), ("taxa", names)):
-        clusters = np.unique(clusters, return_inverse=True)[1]
-        samples = bootstrap(labels, [mini, base], clusters)
-        out[f"intervals_over_{unit}"] = {
-            "n": int(clusters.max()) + 1,
-            "mini": interval(samples[:, 0]),
-            "baseline": interval(samples[:, 1]),
-            "difference": interval(samples[:, 0] - samples[:, 1]),
-        }
-    for name, scores in (("mini", mini), ("baseline", base)):
-        called = scores >= 0.5
-        out[name] = {
-            "roc_auc": round(roc_auc(labels, scores), 4),
-            "group_balanced_roc_auc": round(group_balanced_auc(labels, scores, groups, MINI_GROUP_WEIGHTS), 4),
-            "sensitivity_at_0.5": round(float(called[labels == 1].mean()), 4),
-            "false_positive_rate_at_0.5": round(float(called[labels == 0].mean()), 4),
-        }
-    by_group: dict[str, object] = {}
-    for group in np.unique(groups).tolist():
-        of_group = groups == group
-        against = of_group | (labels != labels[of_group][0])
-        by_group[group] = {
-            "n": int(of_group.sum()),
-            "taxa": len(np.unique(taxa[of_group])),
-            "mini": round(roc_auc(labels[against], mini[against]), 4),
-            "baseline": round(roc_auc(labels[against], base[against]), 4),
-            "called_viral_by_mini": round(float((mini[of_group] >= 0.5).mean()), 4),
-        }
-    out["by_group_against_all_of_the_other_label"] = by_group
+def made_up_figures(split: Split, model: MainPath, n: int) -> dict[str, Any]:
+    """Share called viral of sequences that no organism has, by kind and length."""
+    out: dict[str, Any] = {}
+    for length in MADE_UP_LENGTHS:
+        real = evaluation_chunks(split.records, length, seed=SEED, max_per_record=1)
+        for i, (kind, made_of, bases) in enumerate(made_up_sequences(real, length, n=n, seed=SEED)):
+            scores = model.score(f"made_up_{i}_{length}", bases)
+            called = scores.score >= VIRUS_THRESHOLD
+            low, high = share_interval(int(called.sum()), len(called))
+            out.setdefault(kind, {"made_of": made_of, "by_length": {}})["by_length"][str(length)] = {
+                "n": len(called),
+                "with_frame": share(scores.n_frames > 0),
+                "scored": share(~np.isnan(scores.score)),
+                "called_viral": share(called),
+                "called_viral_interval": [number(low), number(high)],
+            }
     return out
 
 
-def data_table(records: LabelledRecords) -> dict[str, dict[str, int | str]]:
-    """Records, bases and taxa by group."""
+def speed(split: Split, model: MainPath, threads: int, n_reads: int) -> dict[str, Any]:
+    """Fragments a second from bases to calls, models loaded; three runs after a warm-up."""
+    chunks = evaluation_chunks(split.records, SPEED_LENGTH, seed=SEED + 1, bases_per_chunk=500, max_per_record=20)
+    chosen = np.random.default_rng(SEED).permutation(len(chunks))[:n_reads]
+    bases = chunks.bases.take(chosen)
+    scorer = SequenceScorer(model.bundle, device="cpu", threads=threads)
+    scorer.calls(bases.take(np.arange(min(512, len(bases)))))
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        scorer.calls(bases)
+        seconds.append(time.perf_counter() - started)
+    return {
+        "length": SPEED_LENGTH,
+        "n_reads": len(bases),
+        "threads": threads,
+        "seconds": [round(value, 4) for value in seconds],
+        "fragments_per_s": round(len(bases) / float(np.median(seconds)), 1),
+        "load_average_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def describe_bundle(bundle: Bundle) -> dict[str, Any]:
+    """What the bundle is made of, from its own files."""
+    files = [path for path in bundle.path.rglob("*") if path.is_file()]
+    configs = {
+        kind: json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        for kind, folder in (("nucleotide", bundle.nucleotide_path), ("protein", bundle.protein_path))
+    }
+    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
+    nucleotide_head = bundle.load_nucleotide_head()
+    return {
+        "name": bundle.name,
+        "digest": bundle.digest,
+        "version": bundle.version,
+        "bytes": sum(path.stat().st_size for path in files),
+        "chunk_length": bundle.chunk_length,
+        "chunk_rule": bundle.chunk_rule,
+        "genetic_code": bundle.genetic_code,
+        "ambiguity": bundle.ambiguity,
+        "precision": bundle.precision,
+        "encoders": {kind: {key: said.get(key) for key in keys} for kind, said in configs.items()},
+        "sources": {"nucleotide": bundle.nucleotide.source, "protein": bundle.protein.source},
+        "merged_dim": bundle.merged_dim,
+        "hidden_units": bundle.load_head().hidden_layer.out_features,
+        "nucleotide_head": None if nucleotide_head is None else nucleotide_head.hidden_layer.out_features,
+        "calibration": None if bundle.calibration is None else bundle.calibration.as_json(),
+    }
+
+
+def describe_data(splits: dict[str, Split]) -> dict[str, Any]:
+    """Records, bases and taxa by split and group; viral families; taxon names that test and train share."""
+    train = splits["train"]
+    reported = list(splits.values())[-1]
+    shared = np.isin(reported.records.taxa, train.records.taxa) & (reported.records.taxa != "")
+    return {
+        "by_split": {name: by_group(split.records) for name, split in splits.items()},
+        "viral_families": {name: count_by(split.families[split.records.labels == 1]) for name, split in splits.items()},
+        "taxon_names_shared_with_train": {
+            group: {
+                "taxa": len(np.unique(reported.records.taxa[shared & (reported.records.groups == group)])),
+                "records": int((shared & (reported.records.groups == group)).sum()),
+                "of_records": int((reported.records.groups == group).sum()),
+            }
+            for group in np.unique(reported.records.groups[shared]).tolist()
+        },
+    }
+
+
+def by_group(records: LabelledRecords) -> dict[str, dict[str, int | str]]:
+    """Records, bases and taxa of every group."""
     lengths = records.bases.lengths
-    table: dict[str, dict[str, int | str]] = {}
-    for group in np.unique(records.groups).tolist():
-        of_group = records.groups == group
-        table[group] = {
+    return {
+        group: {
             "label": "viral" if records.labels[of_group][0] else "other",
             "records": int(of_group.sum()),
             "bases": int(lengths[of_group].sum()),
             "taxa": len(np.unique(records.taxa[of_group])),
         }
-    return table
-
-
-def shared_taxa(train: LabelledRecords, report: LabelledRecords) -> dict[str, dict[str, int]]:
-    """By group: taxon names that the training records have too, and how many reported records bear them."""
-    shared = np.isin(report.taxa, train.taxa) & (report.taxa != "")
-    return {
-        group: {
-            "taxa": len(np.unique(report.taxa[shared & (report.groups == group)])),
-            "records": int((shared & (report.groups == group)).sum()),
-            "of_records": int((report.groups == group).sum()),
-        }
-        for group in np.unique(report.groups[shared]).tolist()
+        for group in np.unique(records.groups).tolist()
+        for of_group in [records.groups == group]
     }
 
 
-def main() -> None:
+def read_ablation(path: Path, bundle: Bundle) -> dict[str, Any]:
+    """The record of `mini_ablation.py`, as it is."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if found.get("bundle_digest") != bundle.digest:
+        raise SystemExit(f"{path}: is of bundle {found.get('bundle_digest')}, not of {bundle.digest}")
+    return found
+
+
+def read_history(path: Path) -> dict[str, Any]:
+    """A training in brief: how long it was, and which state has the best validation figure."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    best = max(rows, key=lambda row: float(row["selection"]))
+    return {
+        "part": path.stem.removeprefix("mini_training_").replace("_", "-"),
+        "steps": rows[-1]["step"],
+        "minutes": round(rows[-1]["seconds"] / 60, 1),
+        "best": best,
+    }
+
+
+def digests(paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files by name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def to_text(record: dict[str, Any]) -> str:
+    """Indented JSON with lists of numbers on one line; a NaN is an error."""
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    return re.sub(r"\[[^\[\]{}\"]*\]", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n"
+
+
+def parse() -> argparse.Namespace:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared = Path(os.environ.get("SEQASSAY_DATA", "../shared/data"))
     parser.add_argument("--data", type=Path, default=shared / "genomes", help="default: $SEQASSAY_DATA/genomes")
     parser.add_argument("--bundle", default="mini")
     parser.add_argument("--split", default="test", choices=("test", "valid"), help="valid: to try the script out")
-    parser.add_argument("--train-chunks", type=int, default=N_TRAIN)
-    parser.add_argument("--baselines", type=Path, default=Path("build/baselines"))
-    parser.add_argument("--baselines-only", action="store_true", help="train them and stop")
+    parser.add_argument("--baselines", type=Path, default=Path("build/baselines"), help="by train_baselines.py")
+    parser.add_argument("--ablation", type=Path, help="JSON that goes into the record as it is")
+    parser.add_argument("--histories", type=Path, nargs="*", default=[], help="mini_training_PART.jsonl, to sum up")
+    parser.add_argument("--keep-scores", type=Path, metavar="FOLDER", help="to go on from after an interruption")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), help="fewer: to try the script out")
+    parser.add_argument("--per-record", type=int, default=6, help="most fragments of a record")
+    parser.add_argument("--n-bootstrap", type=int, default=1000)
+    parser.add_argument("--n-made-up", type=int, default=N_OF_A_KIND, help="of every kind and length")
+    parser.add_argument("--n-mix", type=int, default=20_000, help="fragments of a mix")
+    parser.add_argument("--n-speed", type=int, default=4096, help="reads to time")
     parser.add_argument("--output", type=Path, default=Path(f"benchmarks/results/{__version__}/mini_accuracy.json"))
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Score, measure, write the record."""
+    options = parse()
     if not options.data.is_dir():
         print(f"skipped: the labelled genomes are not here (no {options.data}; set SEQASSAY_DATA)")
         return
-
-    train, valid = read_labelled(options.data / "train.fa.gz"), read_labelled(options.data / "valid.fa.gz")
-    report = read_labelled(options.data / f"{options.split}.fa.gz")
-    bundle = load_bundle(options.bundle)
-    mini = Mini(bundle, options.threads)
-    by_length: dict[str, object] = {}
-    for length in LENGTHS:
-        baseline = trained_or_kept(length, options.baselines, options.train_chunks, train, valid)
-        if options.baselines_only:
-            print(length, baseline.settings, flush=True)
-            continue
-        chunks = evaluation_chunks(report, length, seed=SEED)
-        n_all = len(chunks)
-        started = time.monotonic()
-        scores = mini.score(chunks.bases)
-        seconds = time.monotonic() - started
-        kept = np.flatnonzero(~np.isnan(scores))
-        chunks, scores = chunks.take(kept), scores[kept]
-        base = baseline.score(chunks, length)
-        result = {
-            "n_drawn": n_all,
-            "mini_fragments_per_s": round(n_all / seconds, 1),
-            "baseline_settings": asdict(baseline.settings),
-            "baseline_trials": baseline.trials,
-            **compare(report, chunks, scores, base),
-        }
-        by_length[str(length)] = result
-        line = {
-            k: result[k] for k in ("n_fragments", "mini", "baseline", "intervals_over_records", "intervals_over_taxa")
-        }
-        print(length, json.dumps(line), flush=True)
-    if options.baselines_only:
-        return
-    record = {
+    torch.set_num_threads(options.threads)
+    names = ("train", "valid") if options.split == "valid" else ("train", "valid", "test")
+    splits = {name: Split.read(options.data / f"{name}.fa.gz") for name in names}
+    split = splits[options.split]
+    model = MainPath(load_bundle(options.bundle), options.threads, options.keep_scores)
+    ablation = read_ablation(options.ablation, model.bundle) if options.ablation else None
+    resampling = Resampling(options.n_bootstrap, SEED)
+    record: dict[str, Any] = {
         "kind": "mini_accuracy",
+        "schema": 2,
         "package_version": __version__,
-        "bundle_digest": bundle.digest,
+        "made": utc_now(),
         "split": options.split,
         "seed": SEED,
-        "train_chunks_per_length": options.train_chunks,
-        "n_bootstrap": N_BOOTSTRAP,
+        "n_bootstrap": options.n_bootstrap,
+        "threshold": VIRUS_THRESHOLD,
+        "fragments_per_record": options.per_record,
+        "group_weights": MINI_GROUP_WEIGHTS,
         "provenance": provenance(),
-        "data": {
-            name: data_table(records) for name, records in (("train", train), ("valid", valid), (options.split, report))
-        },
-        "taxon_names_shared_with_train": shared_taxa(train, report),
-        "by_length_bases": by_length,
+        "inputs_sha256": digests(options.data / f"{name}.fa.gz" for name in names),
+        "bundle": describe_bundle(model.bundle),
+        "data": describe_data(splits),
+        "speed": speed(split, model, options.threads, options.n_speed),
+        "training": [read_history(path) for path in options.histories],
+        "ablation": ablation,
     }
+    print(f"speed: {record['speed']['fragments_per_s']} fragments/s", flush=True)
+    missing: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {}
+    record["by_length"] = {}
+    for length in options.lengths:
+        baselines = baselines_at(length, options.baselines, missing)
+        for name, baseline in baselines.items():
+            settings.setdefault(name, {})[str(length)] = {"settings": baseline.settings, "trials": baseline.trials}
+        fragments = scored_fragments(split, length, model, baselines, per_record=options.per_record, name=options.split)
+        figures = fragment_figures(fragments, MINI_GROUP_WEIGHTS, resampling)
+        record["by_length"][str(length)] = figures
+        print(length, summary(figures), flush=True)
+    record["baselines"] = {"names": list(BASELINES), "missing": missing, "trained": settings}
+    record["made_up"] = made_up_figures(split, model, options.n_made_up)
+    record["made_up_in_training"] = list(KINDS)
+    record["fdr_mixes"] = fdr_mixes(
+        split.records, model.probabilities, model.bundle.calibration, resampling, size=options.n_mix
+    )
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"wrote {options.output}", file=sys.stderr)
+    write_durably(options.output, [to_text(record).encode()])
+    print(f"wrote {options.output}")
+
+
+def summary(figures: dict[str, Any]) -> str:
+    """A line for whoever waits."""
+    found = figures["populations"]["all"]
+    if "plain" not in found:
+        return f"{figures['n_drawn']} fragments: {found['reason']}"
+    differences = [f"{name} {its['roc_auc']['difference']:+.3f}" for name, its in found["plain"]["baselines"].items()]
+    line = f"{found['n']:,} of {figures['n_drawn']:,} fragments, ROC-AUC {found['plain']['roc_auc']:.3f}"
+    return ", ".join([line, *differences])
 
 
 if __name__ == "__main__":

@@ -92,6 +92,13 @@ def test_no_interval_from_a_handful_of_clusters() -> None:
     assert math.isnan(found.interval("specificity", "a").high)
 
 
+def test_no_interval_of_what_never_varies() -> None:
+    labels = np.repeat([0, 1], 10)
+    found = bootstrap(labels, {"a": labels * 1.0, "b": labels * 0.9}, np.arange(20), n_samples=50)
+    assert found.interval("roc_auc", "a").reason.startswith("1 in every sample")
+    assert found.interval("roc_auc", "a", minus="b").high == 0.0
+
+
 def test_samples_without_the_figure_are_counted() -> None:
     labels = np.repeat([0, 1], [95, 5])
     found = bootstrap(labels, {"a": np.linspace(0, 1, 100)}, np.arange(100), n_samples=1000)

@@ -98,6 +98,8 @@ class Bootstrap:
                 )
         if not reason and n_undefined > _MOST_UNDEFINED * len(values_S):
             reason = f"undefined in {n_undefined} of {len(values_S)} samples"
+        if not reason and not minus and len(values_S) > 1 and np.nanmin(values_S) == np.nanmax(values_S):
+            reason = f"{np.nanmin(values_S):g} in every sample: resampling cannot tell how far from it the truth may be"
         if reason:
             return Interval(math.nan, math.nan, len(values_S), n_undefined, reason)
         low, high = np.nanpercentile(values_S, [50 * (1 - level), 50 * (1 + level)]).tolist()
