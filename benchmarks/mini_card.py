@@ -1,6 +1,8 @@
-"""Write docs/models/mini.md from the record of `mini_accuracy.py`: a view of the record, nothing else.
+"""Write the model card of the embedded bundle from the record of `mini_accuracy.py`: a view of it, nothing else.
 
-python benchmarks/mini_card.py benchmarks/results/0.1.0/mini_accuracy.json docs/models/mini.md
+    python benchmarks/mini_card.py benchmarks/results/0.1.0/mini_accuracy.json docs/models/mini.md
+
+The pictures are written beside the page. Needs matplotlib (the extra `report`).
 """
 
 from __future__ import annotations
@@ -8,196 +10,308 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
-from seqassay import __version__
+import _mini_plots as plots
+from _mini_card_figures import (
+    accuracy,
+    baselines,
+    calibration,
+    confusion,
+    families,
+    frames,
+    groups,
+    made_up,
+    mixes,
+)
+from _mini_tables import (
+    NONE,
+    Json,
+    best_baselines,
+    estimate,
+    span,
+    speed_in_words,
+    table,
+)
+from seqassay.models.bundle import load_bundle
 
-CARD = """# `mini`, the embedded bundle
+FEW_TAXA = 25  # in training; a group with fewer is named among what the model is not for
+
+
+def card(record: Json, source: str, pictures: dict[str, tuple[str, str]]) -> str:
+    """The whole page."""
+    sections = (
+        head(record, source),
+        architecture(record["bundle"]),
+        data(record),
+        training(record["training"]),
+        accuracy(record, pictures),
+        baselines(record),
+        frames(record),
+        groups(record),
+        families(record),
+        calibration(record, pictures),
+        confusion(record),
+        made_up(record),
+        mixes(record),
+        ablation(record["ablation"]),
+        speed(record),
+        not_for(record),
+        provenance(record),
+    )
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def head(record: Json, source: str) -> str:
+    """What it is, and the figures that most readers came for."""
+    bundle, by_length = record["bundle"], record["by_length"]
+    rows = [["size", f"{bundle['bytes'] / 1e6:.1f} MB, {bundle['precision']}"]]
+    rows += [
+        [f"ROC-AUC at {length} bases", estimate(plain(record, length), "roc_auc", "taxa")]
+        for length in ("150", "300", "1000", "3000")
+        if length in by_length and "plain" in by_length[length]["populations"]["all"]
+    ]
+    rows += [
+        [
+            f"ahead of {name} at {length} bases by",
+            f"{its['difference']:+.3f} ({span(its['difference_intervals']['taxa'], signed=True)})",
+        ]
+        for length, name, its in best_baselines(record)
+        if length == "300"
+    ]
+    if "300" in by_length and "class_balanced" in by_length["300"]["calibration"]:
+        found = by_length["300"]["calibration"]["class_balanced"]["calibrated"]
+        rows.append(["expected calibration error at 300 bases", f"{found['expected_calibration_error']:.3f}"])
+    rows.append(["speed", speed_in_words(record["speed"])])
+    return f"""# `{bundle["name"]}`, the embedded bundle
 
 A nucleotide encoder of the DNABERT class and a protein encoder of the ESM-2 class, both small, and a classifier head,
-trained together from random weights on public database records, so that `seqassay predict` works at once, offline, on
-a laptop. It says how virus-like the stop-free frames of a 300-bp chunk are. It is a first version.
+trained from random weights on public database records, so that `seqassay predict` works at once, offline, on a laptop.
+It says how virus-like a read or the chunks of a contig are.
 
-Bundle digest `{digest}`. This page is written by `benchmarks/mini_card.py` from `{record}`.
+{table(["", ""], rows)}
 
-## Architecture
+Figures are of the split `{record["split"]}`, which took no part in training, selection or calibration{
+        "" if record["split"] == "test" else " (**not so here: this record is of another split, to try things out**)"
+    }; intervals are 95%, {record["n_bootstrap"]:,} bootstrap samples, over taxa where nothing else is said.
 
-| part | what |
-|---|---|
-| nucleotide encoder | {nucleotide} |
-| protein encoder | {protein} |
-| words | in-frame hexamers (two codons) of the frame's nucleotide partner; amino acids |
-| head | {merged} → 512 → 2, as the published heads |
-| chunk | {chunk} bases, even overlaps |
-| size | {megabytes:.1f} MB, float32 |
+Bundle digest `{bundle["digest"]}`. This page is written by `benchmarks/mini_card.py` from
+`{source}`; every figure in it is in that file."""
 
-## Training data
+
+def architecture(bundle: Json) -> str:
+    """Encoders, heads, chunks."""
+
+    def encoder(said: Json) -> str:
+        layers = "1 layer" if said["num_hidden_layers"] == 1 else f"{said['num_hidden_layers']} layers"
+        return (
+            f"{layers}, width {said['hidden_size']}, {said['num_attention_heads']} heads, "
+            f"feed-forward {said['intermediate_size']}, vocabulary {said['vocab_size']:,}"
+        )
+
+    calibrated = bundle["calibration"]
+    rows = [
+        ["nucleotide encoder", encoder(bundle["encoders"]["nucleotide"])],
+        ["protein encoder", encoder(bundle["encoders"]["protein"])],
+        ["head", f"{bundle['merged_dim']} → {bundle['hidden_units']} → 2, on every stop-free frame"],
+        [
+            "nucleotide head",
+            f"on all six frames, {bundle['nucleotide_head']} hidden units" if bundle["nucleotide_head"] else "none",
+        ],
+        ["chunk", f"{bundle['chunk_length']} bases, {bundle['chunk_rule']} overlaps"],
+        [
+            "calibration",
+            f"{calibrated['method']}, for samples with {calibrated['prior']:.0%} viral sequences; fitted on at least "
+            f"{calibrated['n_others']:,} others at each length"
+            if calibrated
+            else "none: scores are no probabilities",
+        ],
+    ]
+    return f"## Architecture\n\n{table(['part', 'what'], rows)}"
+
+
+def data(record: Json) -> str:
+    """Records by group and split, and the viral families in scope."""
+    found = record["data"]
+    by_split, families_of = found["by_split"], found["viral_families"]
+    names = sorted({group for split in by_split.values() for group in split}, key=lambda g: (label_of(by_split, g), g))
+    rows = []
+    for group in names:
+        cells = [split.get(group) for split in by_split.values()]
+        shown = [f"{c['records']:,} / {c['bases'] / 1e6:.2f} Mb / {c['taxa']:,}" if c else NONE for c in cells]
+        rows.append([group, label_of(by_split, group)[1:], *shown])
+    trained = {name: n for name, n in families_of["train"].items() if name}
+    reported = {name: n for name, n in families_of[record["split"]].items() if name}
+    unseen = sorted(set(reported) - set(trained))
+    shared = "; ".join(
+        f"{group}, {n['taxa']} ({n['records']} of {n['of_records']:,} records)"
+        for group, n in found["taxon_names_shared_with_train"].items()
+    )
+    in_scope = ", ".join(f"{name} {n:,}" for name, n in sorted(trained.items(), key=lambda item: (-item[1], item[0])))
+    return f"""## Training data and taxa in scope
 
 Public database records of viruses, phages and organisms, and contigs of human metagenome studies with the studies' own
-labels, split by family and taxon (viruses), species (others) and study (metagenomes). The test has whole viral families
-that training never saw (Rhabdo-, Toga-, Bromo-, Smaco-, Corona-, Micro-, Hanta- and Polyomaviridae); records with more
-than 10% of their sampled 31-mers in common between splits were dropped. Names that train and test share all the same:
-{shared}. None of the sequences is part of this package.
+labels, split by family and taxon (viruses), species (others) and study (metagenomes); records with more than 10% of
+their sampled 31-mers in common between splits were dropped. None of the sequences is part of this package.
 
-{data}
+{table(["group", "label", *(f"{name}: records / bases / taxa" for name in by_split)], rows)}
 
-Recipe: `runs/train_mini.sh`. Chunks of 150–500 bases drawn by group, so that no host fills the set; every stop-free
-frame is an example; the loss is half the frames' cross-entropy and half that of the chunk's consensus score; AdamW,
-cosine schedule, running average of the weights, best state on validation data restored. This one ran
-{minutes:.0f} minutes on one CPU thread of a shared machine: {steps:,} steps of about 100 chunks, of which the state
-at step {best:,} is shipped (`{history}`). The schedule ended by the clock, so a repetition takes other steps and gives
-other weights; with `STEPS={steps} MINUTES=1e9` it ends by the step count.
+**Viral families in training**, by number of records (family names are partly inferred from protein k-mers, and
+{families_of["train"].get("", 0):,} viral records have none): {in_scope}.
 
-## Accuracy
-
-On `{split}`, {n_records}: unseen taxa, families and a study. The baseline is a 5-mer logistic regression trained on the
-same training records by the same sampler, one regression for each length, its counts, strand handling, training set
-and regularisation chosen on the validation data. A fragment counts when a chunk of it has a stop-free frame (`mini`
-gives the others no score). Intervals: 95%, {n_bootstrap} bootstrap samples of records, and of taxa. `mini` is one model
-for all lengths; a fragment's score is the mean over its chunks.
-
-{accuracy}
-
-Speed in the same run (chunks to scores, {threads} thread(s) of {processor}, machine shared): {speed:,.0f} fragments/s
-at 150 bases, {speed_300:,.0f} at 300.
-
-At the default threshold (0.5):
-
-{threshold}
-
-ROC-AUC by group, each group against all of the other label, at 300 bases (few taxa: read with care):
-
-{groups}
-
-## Not for
-
-- **A verdict on its own**: at the default threshold many host fragments are called viral (the table above); where
-  viruses are rare, most calls are false. Rank by score, and confirm.
-- **Calibrated probabilities**: the score is not calibrated. Calibration is not part of this version.
-- **Fungi and plants**: a handful of species in training (plants are nearly all *Arabidopsis*), so no claim there.
-  Papilloma-, adeno- and retroviruses are under-represented, plant viruses over-represented.
-- **Prophages** in bacterial genomes: bacterial training records may hold unmarked ones.
-- **Taxonomy**, and sequences without a stop-free frame (about two fifths of 150-bp reads), which get no score.
-"""
+Families of `{record["split"]}` that training never saw: {", ".join(unseen) or "none"}. Taxon names that both have all
+the same: {shared or "none"}."""
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def span(low_high: list[float]) -> str:
-    return f"{low_high[0]:.3f}–{low_high[1]:.3f}" if low_high[0] >= 0 else f"{low_high[0]:.3f} to {low_high[1]:.3f}"
-
-
-def accuracy_table(by_length: dict[str, Any]) -> str:
-    rows = []
-    for length, r in by_length.items():
-        over, taxa = r["intervals_over_records"], r["intervals_over_taxa"]
-        difference = r["mini"]["roc_auc"] - r["baseline"]["roc_auc"]
-        rows.append(
-            [
-                length,
-                f"{r['n_fragments']:,} ({r['n_viral']:,})",
-                f"{r['mini']['roc_auc']:.3f} ({span(over['mini'])})",
-                f"{r['baseline']['roc_auc']:.3f} ({span(over['baseline'])})",
-                f"{difference:+.3f} ({span(over['difference'])})",
-                span(taxa["difference"]),
-                f"{r['mini']['group_balanced_roc_auc']:.3f} / {r['baseline']['group_balanced_roc_auc']:.3f}",
-            ]
-        )
-    header = ["bases", "fragments (viral)", "`mini` ROC-AUC", "baseline ROC-AUC", "difference (over records)"]
-    return table([*header, "difference (over taxa)", "balanced over groups, `mini` / baseline"], rows)
-
-
-def threshold_table(by_length: dict[str, Any]) -> str:
-    rows = [
-        [length, f"{r['mini']['sensitivity_at_0.5']:.3f}", f"{r['mini']['false_positive_rate_at_0.5']:.3f}"]
-        for length, r in by_length.items()
-    ]
-    return table(["bases", "viral fragments called viral", "others called viral"], rows)
-
-
-def group_table(result: dict[str, Any]) -> str:
+def training(histories: list[Json]) -> str:
+    """How long each part was trained, and which state is shipped."""
+    if not histories:
+        return ""
+    names = [name for name in histories[0]["best"] if name.startswith(("auc_", "balanced_auc_"))]
     rows = [
         [
-            group,
-            str(r["n"]),
-            str(r["taxa"]),
-            f"{r['mini']:.3f}",
-            f"{r['baseline']:.3f}",
-            f"{r['called_viral_by_mini']:.3f}",
+            said["part"],
+            f"{said['steps']:,}",
+            f"{said['minutes']:,.0f}",
+            f"{said['best']['step']:,}",
+            *(f"{said['best'][name]:.3f}" for name in names),
         ]
-        for group, r in result["by_group_against_all_of_the_other_label"].items()
+        for said in histories
     ]
-    return table(["group", "fragments", "taxa", "`mini`", "baseline", "called viral by `mini`"], rows)
+    header = ["part", "steps", "minutes", "state kept", *(name.replace("_", " ") for name in names)]
+    return f"""## Training
+
+`runs/train_mini.sh`; the two encoders are trained apart, each with a head of its own. Of every part the state with the
+best validation figures is kept: ROC-AUC, plain and with groups balanced, at the length in bases, of fragments that the
+encoder can read.
+
+{table(header, rows)}"""
 
 
-def data_rows(data: dict[str, Any]) -> str:
-    groups = sorted({g for split in data.values() for g in split}, key=lambda g: (g not in ("virus", "phage"), g))
-    rows = []
-    for group in groups:
-        cells = [split.get(group) for split in data.values()]
-        label = next(cell["label"] for cell in cells if cell)
-        shown = [f"{c['records']:,} / {c['bases'] / 1e6:.2f} Mb / {c['taxa']:,}" if c else "–" for c in cells]
-        rows.append([group, label, *shown])
-    return table(["group", "label", *(f"{name}: records / bases / taxa" for name in data)], rows)
+def ablation(found: Json | None) -> str:
+    """Each encoder alone, and both."""
+    if found is None:
+        return ""
+    by_length = found["by_length_bases"]
+    names = list(next(iter(by_length.values())))
+    rows = [
+        [name]
+        + [f"{r['roc_auc']:.3f} ({span(r['interval_over_records'])})" for r in (at[name] for at in by_length.values())]
+        for name in names
+    ]
+    balanced = [[name, *(f"{at[name]['group_balanced_roc_auc']:.3f}" for at in by_length.values())] for name in names]
+    header = ["", *(f"{length} bases" for length in by_length)]
+    return f"""## Which encoder does the work
+
+ROC-AUC on `{found["split"]}` (intervals over records), of fragments with a stop-free frame where nothing else is said:
+
+{table(header, rows)}
+
+With groups balanced:
+
+{table(header, balanced)}"""
 
 
-def encoder(folder: Path) -> str:
-    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    layers = "layer" if said["num_hidden_layers"] == 1 else "layers"
+def speed(record: Json) -> str:
+    """Fragments a second, and on what."""
+    found, hardware = record["speed"], record["provenance"]["hardware"]
     return (
-        f"{said['num_hidden_layers']} {layers}, width {said['hidden_size']}, {said['num_attention_heads']} heads, "
-        f"feed-forward {said['intermediate_size']}, vocabulary {said['vocab_size']:,}"
+        f"## Speed\n\n{speed_in_words(found)} ({hardware['processor']}, {hardware['cores']} cores; median of "
+        f"{len(found['seconds'])} runs over {found['n_reads']:,} reads, bases to calls, models loaded; load of the "
+        f"machine before it: {found['load_average_before']:g})."
     )
+
+
+def not_for(record: Json) -> str:
+    """What the figures above advise against."""
+    lines = []
+    at_150 = record["by_length"].get("150", {}).get("populations", {}).get("all", {}).get("plain")
+    if at_150:
+        lines.append(
+            f"**A verdict on its own**: at the default threshold {1 - at_150['specificity']:.0%} of other fragments of "
+            "150 bases are called viral, and where viruses are rare most calls are false. Rank by score or ask for a "
+            "false discovery rate, and confirm."
+        )
+    found = record["by_length"].get("300", {}).get("by_group", {})
+    ranked = sorted((r["roc_auc"]["mini"], group) for group, r in found.items() if r.get("roc_auc", {}).get("mini"))
+    if ranked:
+        worst = ", ".join(f"{group} ({auc:.2f})" for auc, group in ranked[:3])
+        lines.append(f"**The groups it tells worst**, by ROC-AUC at 300 bases: {worst}.")
+    trained = record["data"]["by_split"]["train"]
+    few = ", ".join(
+        f"{group} ({found['taxa']})"
+        for group, found in sorted(trained.items(), key=lambda item: item[1]["taxa"])
+        if found["taxa"] < FEW_TAXA and found["label"] == "other" and not group.startswith("metagenome")
+    )
+    lines.append(
+        f"**Hosts with few taxa in training**: {few or 'none'}. Plants are nearly all *Arabidopsis*; no claim of "
+        "specificity is made for any of them."
+    )
+    known = {name: n for name, n in record["data"]["viral_families"]["train"].items() if name}
+    rare = ", ".join(sorted(name for name, n in known.items() if n < 5))
+    lines.append(f"**Families with under 5 training records**: {rare or 'none'}; plant viruses are over-represented.")
+    if record["bundle"]["calibration"]:
+        lines.append(
+            "**Probabilities in a sample of another composition** than the calibration's: use `q_value`, which "
+            "estimates it, and heed its doubts; a sample unlike the validation data is calibrated like it all the same."
+        )
+    else:
+        lines.append("**Probabilities**: the score is not calibrated.")
+    lines.append("**Prophages** in bacterial genomes: bacterial training records may hold unmarked ones.")
+    lines.append("**Taxonomy**: it says virus or not, never which.")
+    return "## Not for\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def provenance(record: Json) -> str:
+    """What the figures depend on."""
+    found = record["provenance"]
+    libraries = ", ".join(f"{name} {version}" for name, version in found["libraries"].items())
+    rows = [
+        ["seqassay", f"{found['seqassay']}, commit `{found['git_commit'] or 'unknown'}`"],
+        ["Python and libraries", f"{found['python']}; {libraries}"],
+        ["hardware", f"{found['hardware']['processor']}, {found['hardware']['cores']} cores"],
+        ["made", record["made"]],
+        ["seed", str(record["seed"])],
+        *([f"sources of the {kind} encoder", text] for kind, text in record["bundle"]["sources"].items() if text),
+        *([f"SHA-256 of `{name}`", f"`{digest}`"] for name, digest in record["inputs_sha256"].items()),
+    ]
+    return f"## Provenance\n\n{table(['', ''], rows)}"
+
+
+def plain(record: Json, length: str) -> Json:
+    """Figures of all scored fragments of one length in the file's composition."""
+    found: Json = record["by_length"][length]["populations"]["all"]["plain"]
+    return found
+
+
+def label_of(by_split: Json, group: str) -> str:
+    """Label of a group, viral before other when sorted."""
+    label = next(split[group]["label"] for split in by_split.values() if group in split)
+    return {"viral": "0viral", "other": "1other"}[label]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    default = Path(f"benchmarks/results/{__version__}/mini_accuracy.json")
-    parser.add_argument("record", type=Path, nargs="?", default=default)
-    parser.add_argument("card", type=Path, nargs="?", default=Path("docs/models/mini.md"))
-    parser.add_argument("--bundle", type=Path, default=Path("src/seqassay/bundles/mini"))
+    """Read the record, draw, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path)
+    parser.add_argument("card", type=Path)
+    parser.add_argument("--bundle", help="refuse a record of another bundle than this one")
     options = parser.parse_args()
     record = json.loads(options.record.read_text(encoding="utf-8"))
-    said = json.loads((options.bundle / "bundle.json").read_text(encoding="utf-8"))
-    if said["digest"] != record["bundle_digest"]:
-        raise SystemExit(f"{options.record} is of bundle {record['bundle_digest']}, not of {said['digest']}")
-    by_length = record["by_length_bases"]
-    history_path = options.record.with_name("mini_training.jsonl")
-    history = [json.loads(line) for line in history_path.read_text(encoding="utf-8").splitlines()]
-    text = CARD.format(
-        digest=record["bundle_digest"],
-        record=options.record.as_posix(),
-        minutes=history[-1]["seconds"] / 60,
-        steps=history[-1]["step"],
-        best=max(history, key=lambda row: float(row["selection"]))["step"],
-        history=history_path.as_posix(),
-        threads=record["provenance"]["hardware"]["torch_threads"],
-        processor=record["provenance"]["hardware"]["processor"],
-        speed=by_length["150"]["mini_fragments_per_s"],
-        speed_300=by_length["300"]["mini_fragments_per_s"],
-        nucleotide=encoder(options.bundle / "nucleotide"),
-        protein=encoder(options.bundle / "protein"),
-        merged=said["merged_dim"],
-        chunk=said["chunk_length"],
-        megabytes=sum(f.stat().st_size for f in options.bundle.rglob("*") if f.is_file()) / 1e6,
-        shared="; ".join(
-            f"{group}, {n['taxa']} ({n['records']} of {n['of_records']:,} test records)"
-            for group, n in record["taxon_names_shared_with_train"].items()
-        )
-        or "none",
-        data=data_rows(record["data"]),
-        split=record["split"],
-        n_records=f"{sum(g['records'] for g in record['data'][record['split']].values()):,} records",
-        n_bootstrap=f"{record['n_bootstrap']:,}",
-        accuracy=accuracy_table(by_length),
-        threshold=threshold_table(by_length),
-        groups=group_table(by_length["300"]),
-    )
+    if (record.get("kind"), record.get("schema")) != ("mini_accuracy", 2):
+        raise SystemExit(f"{options.record}: is no record of mini_accuracy.py, or of another version of it")
+    if options.bundle and load_bundle(options.bundle).digest != record["bundle"]["digest"]:
+        raise SystemExit(f"{options.record}: is of another bundle, with the digest {record['bundle']['digest']}")
     options.card.parent.mkdir(parents=True, exist_ok=True)
-    options.card.write_text(text, encoding="utf-8")
+    pictures = {}
+    for name, draw, said in (
+        ("accuracy", plots.accuracy, "ROC-AUC by fragment length, with 95% intervals over taxa"),
+        ("curves", plots.curves, "ROC and precision-recall curves of all fragments"),
+        ("calibration", plots.calibration, "Viral share by probability, before and after calibration"),
+    ):
+        path = options.card.with_name(f"{options.card.stem}_{name}.svg")
+        plots.save(draw(record), path)
+        pictures[name] = (path.name, said)
+    options.card.write_text(card(record, options.record.as_posix(), pictures), encoding="utf-8")
 
 
 if __name__ == "__main__":
