@@ -72,7 +72,7 @@ def head(record: Json, source: str) -> str:
     ]
     rows += [
         [
-            f"ahead of {name} at {length} bases by",
+            f"more than the best baseline ({name}) at {length} bases",
             f"{its['difference']:+.3f} ({span(its['difference_intervals']['taxa'], signed=True)})",
         ]
         for length, name, its in best_baselines(record)
