@@ -1,0 +1,46 @@
+"""What `seqassay evaluate` can be told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from seqassay.errors import UsageError
+
+Unit = Literal["record", "taxon"]
+
+DEFAULT_THRESHOLD = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """Everything ``seqassay evaluate`` can be told; the names are those of the command's options.
+
+    Raises:
+        UsageError: a value out of its range, or settings that exclude each other.
+    """
+
+    bundle: str  # the candidate: a name, or the path of a bundle folder
+    test: Path  # a labelled FASTA file, a dataset folder, or a folder of features of a test set
+    output_dir: Path
+    baseline: str | None = None  # a bundle to compare with, sequence by sequence
+    baseline_metrics: str | None = None  # or its figures alone: a JSON file, or JSON itself
+    threshold: float = DEFAULT_THRESHOLD  # accuracy may drop by less than this, as a fraction
+    unit: Unit = "record"  # what bootstrap samples are drawn from
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+    threads: int | None = None  # None: what the machine gives
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.baseline is not None and self.baseline_metrics is not None:
+            raise UsageError("--baseline and --baseline-metrics exclude each other", hint="give one baseline")
+        if not math.isfinite(self.threshold) or not 0 <= self.threshold < 1:
+            percent = f"; for {self.threshold:g} percent give {self.threshold / 100:g}" if self.threshold >= 1 else ""
+            raise UsageError(
+                f"--threshold is {self.threshold:g}; it is a fraction from 0 to below 1{percent}",
+                hint="--threshold 0.05 lets accuracy drop by less than 5 percentage points",
+            )
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"--threads is {self.threads}; it has to be at least 1")
