@@ -1,0 +1,286 @@
+"""Every figure of a scored test set, with its number of examples and its interval, as parts of the record.
+
+Figures are about the examples that have a score; how many have none, and why, stands beside them. Intervals are 95%
+percentile bootstrap intervals over whole genomes or taxa.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqassay.evaluate.classification import (
+    CLASS_NAMES,
+    FIGURES,
+    Curve,
+    Metrics,
+    metrics,
+    precision_recall_curve,
+    roc_curve,
+)
+from seqassay.evaluate.reliability import (
+    BINS,
+    bootstrap_reliability,
+    brier_score,
+    expected_calibration_error,
+    log_loss,
+    reliability_curve,
+)
+from seqassay.evaluate.uncertainty import FEWEST_CLUSTERS, Bootstrap, Interval, bootstrap, share_interval
+from seqassay.models.bundle import Bundle
+from seqassay.predict.consensus import NO_FRAME, VIRUS_THRESHOLD
+from seqassay.prove.record import number
+from seqassay.prove.scores import ScoredExamples, count_statuses
+from seqassay.prove.test_set import Examples
+
+SAMPLES, SEED = 1000, 0
+WILSON = "Wilson 1927, of units: every one is alike, and resampling them shows no spread"
+LENGTH_EDGES = (0, 100, 150, 250, 300, 500, 1000, 3000)  # bases; the last bin has no end
+_SAMPLED_CLUSTERS = 2**22  # drawn at a time by `bootstrap_reliability`: 32 MiB
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+
+def set_statistics(examples: Examples, units: IntArray) -> dict[str, Any]:
+    """What the test set holds, scored or not."""
+    n, viral = len(examples), int(examples.labels.sum())
+    lengths = examples.lengths
+    return {
+        "sequences": n,
+        "viral": viral,
+        "others": n - viral,
+        "viral_share": viral / n,
+        "majority_class": CLASS_NAMES[int(2 * viral > n)],
+        "majority_accuracy": max(viral, n - viral) / n,
+        "genomes": len(np.unique(examples.genomes)),
+        "taxa": len(np.unique(examples.taxa[examples.taxa != ""])),
+        "without_taxon": int((examples.taxa == "").sum()),
+        "units": len(np.unique(units)),
+        "units_viral": len(np.unique(units[examples.labels == 1])),
+        "units_others": len(np.unique(units[examples.labels == 0])),
+        "bases": None if lengths is None else int(lengths.sum()),
+        "length": None
+        if lengths is None
+        else {"min": int(lengths.min()), "median": float(np.median(lengths)), "max": int(lengths.max())},
+    }
+
+
+def coverage(examples: Examples, scores: ScoredExamples) -> dict[str, Any]:
+    """How many examples have a score, and why the others have none."""
+    has_score, labels = scores.has_score, examples.labels
+    unscored = count_statuses(scores.status[~has_score])
+    viral = count_statuses(scores.status[~has_score & (labels == 1)])
+    return {
+        "scored": int(has_score.sum()),
+        "unscored": int((~has_score).sum()),
+        "by_nucleotides_alone": int((has_score & (scores.status == NO_FRAME)).sum()),
+        "by_status": count_statuses(scores.status),
+        "unscored_by_reason": {
+            name: {"sequences": n, "viral": viral[name], "others": n - viral[name]} for name, n in unscored.items() if n
+        },
+    }
+
+
+def overall(examples: Examples, scores: ScoredExamples, units: IntArray) -> dict[str, Any]:
+    """All figures, the confusion matrix, and both curves."""
+    kept = scores.has_score
+    labels, score = examples.labels[kept], scores.score[kept]
+    found, samples = _figures(labels, score, units[kept])
+    both = 0 < found.n_viral < found.n
+    missing = CLASS_NAMES[0] if found.n_viral else CLASS_NAMES[1]
+    return {
+        "values": {name: figure(found, samples, name) for name in FIGURES},
+        "confusion_matrix": {
+            "classes": list(CLASS_NAMES),
+            "rows": "truth",
+            "columns": "calls",
+            "matrix": [[round(cell) for cell in row] for row in found.confusion.matrix()],
+        },
+        "majority_accuracy": max(found.n_viral, found.n - found.n_viral) / found.n,
+        "curves": {
+            "roc": _curve(roc_curve(labels, score), "false_positive_rate", "recall"),
+            "precision_recall": _curve(precision_recall_curve(labels, score), "recall", "precision"),
+        }
+        if both
+        else {"why_undefined": f"no scored example of class {missing}"},
+    }
+
+
+def by_group(examples: Examples, scores: ScoredExamples, units: IntArray) -> list[dict[str, Any]]:
+    """For every group: the share of it that is called right, and its ROC-AUC against the other class.
+
+    A group of one label is set against all examples of the other label, wherever they are from.
+    """
+    rows = []
+    for name in np.unique(examples.groups).tolist():
+        of_group = examples.groups == name
+        n_viral = int(examples.labels[of_group].sum())
+        row = {"group": name, **_counts(of_group, examples, scores)}
+        compared, against = of_group, "within the group"
+        if n_viral in (0, row["sequences"]):
+            label = int(n_viral > 0)
+            compared, against = of_group | (examples.labels != label), "all others" if label else "all viral"
+        wanted = ["recall"] * (n_viral > 0) + ["specificity"] * (n_viral < row["sequences"]) + ["roc_auc"]
+        rows.append({**row, "roc_auc_against": against, **_subset(compared, examples, scores, units, wanted, row)})
+    return rows
+
+
+def by_length(examples: Examples, scores: ScoredExamples, units: IntArray) -> list[dict[str, Any]] | None:
+    """Figures of sequences of similar length; None where lengths are not known."""
+    if examples.lengths is None:
+        return None
+    rows = []
+    for low, high in zip(LENGTH_EDGES, (*LENGTH_EDGES[1:], None), strict=True):
+        in_bin = (examples.lengths >= low) & (examples.lengths < (math.inf if high is None else high))
+        if in_bin.any():
+            row = {"from": low, "below": high, **_counts(in_bin, examples, scores)}
+            wanted = ["accuracy", "recall", "specificity", "roc_auc"]
+            rows.append({**row, **_subset(in_bin, examples, scores, units, wanted, row)})
+    return rows
+
+
+def calibration(examples: Examples, scores: ScoredExamples, units: IntArray, bundle: Bundle) -> dict[str, Any]:
+    """Whether scores can be read as probabilities, for a sample composed as this test set is."""
+    kept = scores.has_score
+    labels, score = examples.labels[kept], scores.score[kept]
+    error_S, share_SB = _resampled_reliability(labels, score, units[kept])
+    curve = reliability_curve(labels, score)
+    n = len(labels)
+    shares = [_percentiles(share_SB[:, b]) for b in range(len(curve.n))]
+    return {
+        "calibrated": bundle.calibration is not None,
+        "prior": None if bundle.calibration is None else bundle.calibration.prior,
+        "viral_share": float(labels.mean()),
+        # No interval_95: resampling only ever adds to this error.
+        "expected_calibration_error": {
+            "value": expected_calibration_error(labels, score),
+            "n": n,
+            "bins": len(curve.n),
+            "bins_wanted": BINS,
+            "resampled_95": _percentiles(error_S),
+        },
+        "maximum_calibration_error": {"value": curve.maximum_calibration_error, "n": n},
+        "brier_score": {"value": brier_score(labels, score), "n": n},
+        "log_loss": {"value": log_loss(labels, score), "n": n},
+        "bins": [
+            {
+                "n": int(curve.n[b]),
+                "lowest": float(curve.lowest[b]),
+                "highest": float(curve.highest[b]),
+                "mean_score": float(curve.mean_probability[b]),
+                "viral_share": {"value": float(curve.viral_share[b]), "interval_95": shares[b], "n": int(curve.n[b])},
+            }
+            for b in range(len(curve.n))
+        ],
+    }
+
+
+def figure(found: Metrics, samples: Bootstrap, name: str, of: str = "scores") -> dict[str, Any]:
+    """One figure with its number of examples and its interval, or why there is none."""
+    value = number(getattr(found, name))
+    entry: dict[str, Any] = {"value": value, "interval_95": None, "n": found.n}
+    if value is None:
+        return {**entry, "why_undefined": found.undefined[name]}
+    units_right = _units_all_alike(samples, name, of)
+    if units_right is not None:
+        return {**entry, "interval_95": list(share_interval(*units_right)), "interval_by": WILSON}
+    return {**entry, **interval_entry(samples.interval(name, of))}
+
+
+def _units_all_alike(samples: Bootstrap, name: str, of: str) -> tuple[int, int] | None:
+    """Units called right and units, where all or none of a share's examples are right; None elsewhere.
+
+    Every bootstrap sample is the same then, and its interval of no width would claim certainty.
+    """
+    values_S = samples.samples[of][name]
+    n_units = {
+        "accuracy": samples.n_clusters,
+        "recall": samples.n_clusters_by_class[1],
+        "specificity": samples.n_clusters_by_class[0],
+    }.get(name, 0)
+    if n_units < FEWEST_CLUSTERS:
+        return None
+    known_S = values_S[~np.isnan(values_S)]
+    for share in (0, 1):
+        if (known_S == share).all():
+            return share * n_units, n_units
+    return None
+
+
+def interval_entry(interval: Interval) -> dict[str, Any]:
+    """An interval as the record has it."""
+    if interval.reason:
+        return {"interval_95": None, "why_no_interval": interval.reason}
+    return {"interval_95": [interval.low, interval.high]}
+
+
+def _figures(labels: IntArray, score: FloatArray, units: IntArray) -> tuple[Metrics, Bootstrap]:
+    found = metrics(labels, score, threshold=VIRUS_THRESHOLD)
+    samples = bootstrap(labels, {"scores": score}, units, threshold=VIRUS_THRESHOLD, n_samples=SAMPLES, seed=SEED)
+    return found, samples
+
+
+def _counts(which: BoolArray, examples: Examples, scores: ScoredExamples) -> dict[str, int]:
+    n, scored = int(which.sum()), int((which & scores.has_score).sum())
+    return {
+        "sequences": n,
+        "viral": int(examples.labels[which].sum()),
+        "scored": scored,
+        "unscored": n - scored,
+        "genomes": len(np.unique(examples.genomes[which])),
+    }
+
+
+def _subset(
+    which: BoolArray,
+    examples: Examples,
+    scores: ScoredExamples,
+    units: IntArray,
+    wanted: list[str],
+    row: dict[str, Any],
+) -> dict[str, Any]:
+    """Some figures of some examples; undefined where none of the row's own has a score."""
+    kept = which & scores.has_score
+    if not row["scored"]:
+        return {
+            name: {"value": None, "interval_95": None, "n": 0, "why_undefined": "none is scored"} for name in wanted
+        }
+    found, samples = _figures(examples.labels[kept], scores.score[kept], units[kept])
+    n_viral = found.n_viral
+    n_of = {"recall": n_viral, "specificity": found.n - n_viral}
+    return {name: {**figure(found, samples, name), "n": n_of.get(name, found.n)} for name in wanted}
+
+
+def _resampled_reliability(labels: IntArray, score: FloatArray, units: IntArray) -> tuple[FloatArray, FloatArray]:
+    """As `bootstrap_reliability`, in pieces: it holds two numbers for every sample and genome."""
+    at_a_time = max(1, min(SAMPLES, _SAMPLED_CLUSTERS // len(np.unique(units))))
+    parts = [
+        bootstrap_reliability(labels, score, units, n_samples=min(at_a_time, SAMPLES - first), seed=SEED + first)
+        for first in range(0, SAMPLES, at_a_time)
+    ]
+    return np.concatenate([errors for errors, _ in parts]), np.concatenate([shares for _, shares in parts])
+
+
+def _percentiles(values: FloatArray) -> list[float] | None:
+    known = values[~np.isnan(values)]
+    if len(known) < 0.95 * len(values):
+        return None
+    low, high = np.percentile(known, [2.5, 97.5]).tolist()
+    return [low, high] if low < high else None  # no width is no certainty
+
+
+def _curve(curve: Curve, x: str, y: str) -> dict[str, Any]:
+    """Points of a curve; the threshold of a point where nothing is called is null."""
+    thresholds = [value if math.isfinite(value) else None for value in curve.thresholds.tolist()]
+    return {
+        x: curve.x.tolist(),
+        y: curve.y.tolist(),
+        "thresholds": thresholds,
+        "n_thresholds": curve.n_thresholds,
+        "points": len(thresholds),
+    }

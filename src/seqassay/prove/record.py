@@ -1,0 +1,81 @@
+"""The record of an evaluation, ``metrics.json``: built elsewhere, checked here before anything is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from seqassay.errors import SeqassayError
+
+FORMAT, VERSION = "seqassay-evaluation", "1.0"
+# Ranges of figures that are not shares.
+_RANGES = {"mcc": (-1.0, 1.0), "log_loss": (0.0, math.inf)}
+_SLACK = 1e-9
+
+
+def number(value: float) -> float | None:
+    """A figure as JSON has it: null where it is undefined."""
+    return None if math.isnan(value) else float(value)
+
+
+def check_record(record: Mapping[str, Any]) -> None:
+    """No figure out of its possible range, and counts that add up.
+
+    Raises:
+        SeqassayError: names the figure (a bug here; nothing is written).
+    """
+    _check_figures(record, "")
+    n, scored = record["test_set"]["sequences"], record["scored"]
+    for name, total in (
+        ("scored and unscored", scored["scored"] + scored["unscored"]),
+        ("viral and others", record["test_set"]["viral"] + record["test_set"]["others"]),
+        ("scored and unscored by group", sum(row["scored"] + row["unscored"] for row in record["by_group"])),
+        ("statuses", sum(scored["by_status"].values())),
+    ):
+        if total != n:
+            raise SeqassayError(f"{name} are {total:,}, but there are {n:,} sequences")
+    in_matrix = sum(map(sum, record["confusion_matrix"]["matrix"]))
+    if in_matrix != scored["scored"]:
+        raise SeqassayError(f"the confusion matrix holds {in_matrix:,} of {scored['scored']:,} scored sequences")
+
+
+def _check_figures(part: Any, place: str) -> None:
+    if isinstance(part, list):
+        for i, item in enumerate(part):
+            _check_figures(item, f"{place}[{i}]")
+    elif isinstance(part, Mapping):
+        if "value" in part:
+            _check_figure(part, place)
+        if "difference" in part:
+            _check_difference(part, place)
+        for name, item in part.items():
+            _check_figures(item, f"{place}.{name}" if place else str(name))
+
+
+def _check_figure(figure: Mapping[str, Any], place: str) -> None:
+    low, high = _range_of(place)
+    interval = figure.get("interval_95") or []
+    for value in (figure["value"], *interval):
+        if value is not None and not low - _SLACK <= value <= high + _SLACK:
+            raise SeqassayError(f"{place} came out as {value}, outside {low:g} to {high:g}")
+    _check_order(interval, place)
+
+
+def _check_difference(figure: Mapping[str, Any], place: str) -> None:
+    low, high = _range_of(place)
+    interval = figure.get("interval_95") or []
+    for value in (figure["difference"], *interval):
+        if value is not None and abs(value) > high - low + _SLACK:
+            raise SeqassayError(f"{place}: a difference of {value}, but its figures lie in {low:g} to {high:g}")
+    _check_order(interval, place)
+
+
+def _range_of(place: str) -> tuple[float, float]:
+    """The range of the figure that a place in the record names, as in ``comparison.figures.mcc.candidate``."""
+    return next((_RANGES[part] for part in place.split(".") if part in _RANGES), (0.0, 1.0))
+
+
+def _check_order(interval: list[float], place: str) -> None:
+    if interval and not interval[0] <= interval[1]:
+        raise SeqassayError(f"{place}: an interval from {interval[0]} to {interval[1]}")
