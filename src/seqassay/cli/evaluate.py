@@ -1,0 +1,92 @@
+"""`seqassay evaluate`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from seqassay.config import resolve_settings
+from seqassay.errors import GateError, SeqassayError
+from seqassay.predict.stop import StopRequested, stop_on_signals
+
+if TYPE_CHECKING:
+    from seqassay.prove.settings import EvaluateSettings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+
+    @app.command(name="evaluate", no_args_is_help=True)
+    def evaluate_command(
+        bundle: str = typer.Argument(..., metavar="BUNDLE", help="The model: a bundle's name or folder."),
+        test: Path = typer.Option(
+            None, "--test", metavar="TEST", help="Labelled FASTA, a dataset folder, or features of a test set."
+        ),
+        output_dir: Path = typer.Option(None, "-o", "--output-dir", metavar="OUT", help="Folder for the outputs."),
+        baseline: str = typer.Option(
+            None, "--baseline", metavar="BUNDLE", help="Compare with this bundle on the same sequences."
+        ),
+        baseline_metrics: str = typer.Option(
+            None,
+            "--baseline-metrics",
+            metavar="FILE_OR_JSON",
+            help="Compare with figures: a JSON file, or JSON itself.",
+        ),
+        threshold: float = typer.Option(
+            None, metavar="FRACTION", help="Accuracy must drop by less than this (default: 0.05)."
+        ),
+        unit: str = typer.Option(
+            None, metavar="record|taxon", help="What intervals are drawn over (default: record, the genome)."
+        ),
+        device: str = typer.Option(None, metavar="auto|cpu|cuda|cuda:N", help="Where to compute (default: auto)."),
+        threads: int = typer.Option(None, metavar="N", help="CPU threads (default: what the machine gives)."),
+        force: bool = typer.Option(None, "--force", help="Replace the evaluation in OUT."),
+        progress: bool = typer.Option(True, "--progress/--no-progress", help="Show progress."),
+    ) -> None:
+        """Measure a model on labelled sequences, with intervals, and gate it against a baseline.
+
+        Writes metrics.json, predictions.tsv (one row for every sequence) and reports/validation_report.md. With a
+        baseline the verdict is PASSED (exit code 0), DEPLOYMENT HALTED or UNDECIDED (both 5).
+        """
+        given = {name: value for name, value in locals().items() if name not in ("app", "progress")}
+        from seqassay.prove.settings import EvaluateSettings
+
+        run(resolve_settings(EvaluateSettings, {}, given), show_progress=progress)
+
+
+def run(settings: EvaluateSettings, *, show_progress: bool) -> None:
+    """Run one evaluation with its progress line, and print what came out.
+
+    Raises:
+        GateError: there is a baseline, and the candidate did not pass.
+    """
+    # PyTorch takes seconds to import: `--help` and wrong options don't wait for it
+    from seqassay.measure.progress import RunProgress
+    from seqassay.prove.evaluate import evaluate
+    from seqassay.prove.gate import PASSED, SKIPPED
+    from seqassay.report.markdown import drop_line, validation_summary
+    from seqassay.report.terminal import ConsoleLogHandler, ProgressReporter, error_console
+
+    console, progress = error_console(), RunProgress()
+    handler = ConsoleLogHandler(console, logging.WARNING)
+    package_logger = logging.getLogger("seqassay")
+    package_logger.addHandler(handler)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(stop_on_signals())
+            if show_progress:
+                stack.enter_context(ProgressReporter(progress, console))
+            result = evaluate(settings, progress=progress)
+    except StopRequested as stop:
+        raise SeqassayError(f"stopped ({stop}); the evaluation was not finished", hint="run it again") from None
+    finally:
+        package_logger.removeHandler(handler)
+    gate = result.record["gate"]
+    typer.echo(validation_summary(result.record, str(result.folder)))
+    if gate["verdict"] not in (PASSED, SKIPPED):
+        steps = "\n".join(f"{i}. {step}" for i, step in enumerate(gate["next_steps"], 1))
+        raise GateError(f"{gate['verdict']}: {drop_line(gate)}", hint=f"Next steps:\n{steps}")

@@ -1,0 +1,92 @@
+"""The folder of an evaluation: every file whole or absent, and ``metrics.json`` last, so that it speaks for all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
+from seqassay.errors import UsageError
+from seqassay.predict.consensus import SCORE_DECIMALS, STATUSES
+from seqassay.prove.scores import ScoredExamples
+from seqassay.prove.test_set import Examples
+from seqassay.report.markdown import validation_report
+
+METRICS, PREDICTIONS = "metrics.json", "predictions.tsv"
+REPORTS, REPORT = "reports", "validation_report.md"
+COLUMNS = ("id", "label", "group", "score", "call", "status")
+BASELINE_COLUMNS = ("baseline_score", "baseline_call", "baseline_status")
+_ROWS_AT_ONCE = 10_000
+
+
+def check_place(folder: Path, *, force: bool) -> None:
+    """Find before the work what would be in its way afterwards; nothing is touched.
+
+    Raises:
+        UsageError: a file or another folder's content is in the way, or nobody may write there.
+    """
+    if folder.is_dir():
+        content = sorted(path.name for path in folder.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX))
+        if content and not force:
+            raise UsageError(
+                f"{folder}: the output folder is not empty (it holds {content[0]})",
+                hint="replace the evaluation in it (--force), or choose another --output-dir",
+            )
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise UsageError(f"{nearest}: a file is in the way of the output folder", hint="choose another --output-dir")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"{folder}: cannot write in {nearest}", hint="choose another --output-dir")
+
+
+def write_outputs(
+    folder: Path,
+    record: Mapping[str, Any],
+    examples: Examples,
+    candidate: ScoredExamples,
+    baseline: ScoredExamples | None,
+) -> None:
+    """Write predictions, report and record; other files in the folder are left alone.
+
+    Raises:
+        ResourceError: the disk is full.
+        UsageError: nobody may write there.
+    """
+    report = validation_report(record)
+    with disk_errors():
+        (folder / REPORTS).mkdir(parents=True, exist_ok=True)
+        (folder / METRICS).unlink(missing_ok=True)  # an earlier evaluation's, which the files to come don't belong to
+        write_durably(folder / PREDICTIONS, prediction_rows(examples, candidate, baseline))
+        write_durably(folder / REPORTS / REPORT, [report.encode()])
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        write_durably(folder / METRICS, [f"{text}\n".encode()])
+
+
+def prediction_rows(
+    examples: Examples, candidate: ScoredExamples, baseline: ScoredExamples | None = None
+) -> Iterator[bytes]:
+    """One line for every sequence, in the test set's order, with a header line."""
+    columns = COLUMNS if baseline is None else (*COLUMNS, *BASELINE_COLUMNS)
+    yield ("\t".join(columns) + "\n").encode()
+    for first in range(0, len(examples), _ROWS_AT_ONCE):
+        rows = range(first, min(first + _ROWS_AT_ONCE, len(examples)))
+        lines = []
+        for i in rows:
+            fields = [examples.ids[i], ("other", "viral")[examples.labels[i]], str(examples.groups[i])]
+            fields += _called(candidate, i)
+            if baseline is not None:
+                fields += _called(baseline, i)
+            lines.append("\t".join(fields) + "\n")
+        yield "".join(lines).encode()
+
+
+def _called(scores: ScoredExamples, i: int) -> list[str]:
+    status = STATUSES[scores.status[i]]
+    if np.isnan(scores.score[i]):
+        return ["", "", status]
+    return [f"{scores.score[i]:.{SCORE_DECIMALS}f}", "virus" if scores.is_virus[i] else "others", status]
