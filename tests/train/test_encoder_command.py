@@ -14,7 +14,8 @@ from seqassay.config import PredictSettings
 from seqassay.errors import InputError, ModelError, UsageError
 from seqassay.models.bundle import load_bundle
 from seqassay.predict.run import predict
-from seqassay.train.encoder_command import EncoderSettings, train_encoders
+from seqassay.train.dataset import read_labelled
+from seqassay.train.encoder_command import EncoderSettings, plan_of, train_encoders
 
 
 def settings(dataset: Path, out: Path, **changed: object) -> EncoderSettings:
@@ -69,6 +70,13 @@ def test_a_genome_in_two_splits_is_refused(records_folder: Path, tmp_path: Path)
         train_encoders(settings(tmp_path, tmp_path / "out"))
 
 
+def test_too_few_records_to_calibrate_on(records_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(records_folder / "valid.fa.gz", tmp_path / "train.fa.gz")
+    shutil.copy(records_folder / "train.fa.gz", tmp_path / "valid.fa.gz")
+    with pytest.raises(UsageError, match="16 validation fragments of 100 bases with label=other: too few"):
+        train_encoders(settings(tmp_path, tmp_path / "out"))
+
+
 def test_records_too_short_to_draw_from(tmp_path: Path) -> None:
     for split, letter in (("train", "A"), ("valid", "C")):
         lines = [
@@ -76,8 +84,9 @@ def test_records_too_short_to_draw_from(tmp_path: Path) -> None:
             for i, n in enumerate(("viral", "other"))
         ]
         (tmp_path / f"{split}.fa").write_text("".join(lines))
+    records = [read_labelled(tmp_path / f"{split}.fa") for split in ("train", "valid")]
     with pytest.raises(InputError, match="the longest records of one label have 58 bases"):
-        train_encoders(settings(tmp_path, tmp_path / "out"))
+        plan_of(settings(tmp_path, tmp_path / "out"), *records)
 
 
 def test_a_folder_without_a_split(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from seqassay.errors import MissingExtraError, UsageError
 from seqassay.models.calibration import Calibration, Evidence
 from seqassay.predict.scoring import SequenceScorer, evidence_of
-from seqassay.train.dataset import LabelledChunks, LabelledRecords, evaluation_chunks
+from seqassay.train.dataset import BASES_PER_CHUNK, LABELS, LabelledChunks, LabelledRecords, evaluation_chunks
 
 CALIBRATION_LENGTHS = (100, 150, 250, 300, 500, 1000, 3000)  # bases
 FEWEST_FRAGMENTS = 100  # of each label, with or without a frame, that a regression is fitted on
+MOST_PER_RECORD = 3  # fragments of one length
 _AT_ONCE = 2048
 
 FloatArray = npt.NDArray[np.float64]
@@ -66,13 +67,30 @@ def fit_calibration(fragments: Sequence[ScoredFragments], *, has_nucleotide_head
     )
 
 
+def check_enough(records: LabelledRecords, *, max_per_record: int = MOST_PER_RECORD) -> None:
+    """Refuse records that are too few to calibrate on; said before hours of training.
+
+    Raises:
+        UsageError: fewer fragments of one label than a regression needs, had all of them a stop-free frame.
+    """
+    length = CALIBRATION_LENGTHS[0]
+    counts = np.minimum(max_per_record, 1 + records.bases.lengths // BASES_PER_CHUNK)
+    for name, label in LABELS.items():
+        n = int(counts[(records.labels == label) & (records.bases.lengths >= length)].sum())
+        if n < FEWEST_FRAGMENTS:
+            raise UsageError(
+                f"{n} validation fragments of {length} bases with label={name}: too few to calibrate on",
+                hint=f"at least {FEWEST_FRAGMENTS} are needed, at most {max_per_record} from one record",
+            )
+
+
 def scored_fragments(
     scorer: SequenceScorer,
     records: LabelledRecords,
     group_weights: Mapping[str, float],
     *,
     lengths: Sequence[int] = CALIBRATION_LENGTHS,
-    max_per_record: int = 3,
+    max_per_record: int = MOST_PER_RECORD,
     seed: int = 1,
 ) -> list[ScoredFragments]:
     """Evidence of fixed fragments of the records, at every length that some record of each label has."""

@@ -19,6 +19,7 @@ from seqassay.sequences.ragged import Ragged
 from seqassay.sequences.reading import InputSettings, read_shards
 
 LABELS = {"other": 0, "viral": 1}
+BASES_PER_CHUNK = 2000  # of a long record, in an evaluation
 _FIELD = re.compile(r'(\w+)=("[^"]*"|\S+)')
 # What is not a plain base is N, in every strand and frame the same; U is read as T.
 _BASE = np.full(256, ord("N"), np.uint8)
@@ -155,7 +156,7 @@ class ChunkSampler:
 
 
 def evaluation_chunks(
-    records: LabelledRecords, length: int, *, seed: int, bases_per_chunk: int = 2000, max_per_record: int = 6
+    records: LabelledRecords, length: int, *, seed: int, bases_per_chunk: int = BASES_PER_CHUNK, max_per_record: int = 6
 ) -> LabelledChunks:
     """Fixed chunks to evaluate on: from every record that is long enough, more from long ones but few from any.
 

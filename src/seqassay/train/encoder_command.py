@@ -15,6 +15,7 @@ from seqassay.durable import disk_errors, write_durably
 from seqassay.errors import InputError, UsageError
 from seqassay.measure.provenance import provenance, utc_now
 from seqassay.models.bundle import Bundle, file_sha256
+from seqassay.train.calibrate import check_enough
 from seqassay.train.dataset import LABELS, LabelledRecords, read_labelled
 from seqassay.train.encoder_bundle import SIDES, Plan, build_bundle, train_part
 from seqassay.train.encoders import (
@@ -77,6 +78,7 @@ def train_encoders(settings: EncoderSettings) -> Bundle:
     files = {split: find_split(settings.dataset, split) for split in SPLITS}
     records = {split: read_labelled(file) for split, file in files.items()}
     check_records(records, files)
+    check_enough(records["valid"])
     plan = plan_of(settings, records["train"], records["valid"])
     with disk_errors(path=settings.output_dir):
         settings.output_dir.mkdir(parents=True, exist_ok=True)
