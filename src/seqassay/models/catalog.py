@@ -65,6 +65,8 @@ def bundle_info(name_or_path: str) -> dict[str, Any]:
     bundle = load_bundle(name_or_path)
     head = bundle.load_head()
     n_head = sum(parameter.numel() for parameter in head.parameters())
+    if (nucleotide_head := bundle.load_nucleotide_head()) is not None:
+        n_head += sum(parameter.numel() for parameter in nucleotide_head.parameters())
     nucleotide, protein = describe_encoder(bundle.nucleotide_path), describe_encoder(bundle.protein_path)
     return {
         "kind": "bundle",
@@ -83,6 +85,8 @@ def bundle_info(name_or_path: str) -> dict[str, Any]:
         "ambiguity": bundle.ambiguity,
         "precision": bundle.precision,
         "threshold": bundle.threshold,
+        "nucleotide_head": bundle.nucleotide_head_path is not None,
+        "calibrated": bundle.calibration is not None,
         "size_bytes": folder_bytes(bundle.path),
         "files": dict(bundle.files),
     }
@@ -195,7 +199,7 @@ def _installed_bundle_row(name: str, folder: Path) -> ModelRow:
         where=where,
         path=str(folder),
         size_bytes=folder_bytes(folder),
-        note=f"chunks of {bundle.chunk_length} bases",
+        note=f"chunks of {bundle.chunk_length} bases{', calibrated' if bundle.calibration is not None else ''}",
     )
 
 

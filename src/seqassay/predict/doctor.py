@@ -42,8 +42,13 @@ Status = Literal["ok", "note", "failed"]
 Score = npt.NDArray[np.float32]
 
 SUPPORTED_PYTHONS = ((3, 10), (3, 13))
-LIBRARIES = ("torch", "numpy", "xopen", "safetensors", "tokenizers", "huggingface_hub")
-EXTRAS = {"h5": ("h5py",), "train": ("sklearn",), "reference": ("esm", "transformers", "Bio")}
+LIBRARIES = ("torch", "numpy", "numba", "xopen", "safetensors", "tokenizers", "huggingface_hub")
+EXTRAS = {
+    "h5": ("h5py",),
+    "train": ("lightning", "sklearn", "Bio"),
+    "report": ("matplotlib",),
+    "reference": ("esm", "transformers", "Bio"),
+}
 KNOWN_ANSWER_FILE = "known_answer.json"  # beside the bundle's folder, which a new training replaces whole
 TOLERANCE = 1e-3  # of a probability; devices and library versions differ by about 1e-6
 MIN_FREE_BYTES = 1_000_000_000
