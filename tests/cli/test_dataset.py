@@ -99,6 +99,12 @@ def test_bad_usage_is_exit_code_2(run: Run, fasta: list[str], words: list[str], 
     assert not (tmp_path / "data").exists()
 
 
+def test_fractions_without_a_draw_are_refused(run: Run, fasta: list[str]) -> None:
+    words = ["dataset", "build", *fasta, "--chunk-length", "none", "-o", "data", "--fractions", "0.8,0.1,0.1"]
+    code, _, errors = run(*words)
+    assert (code, "--split-by taxon" in errors) == (2, True)
+
+
 def test_near_duplicates_end_with_exit_code_2_and_the_way_out(run: Run, tmp_path: Path) -> None:
     rng = random.Random(2)
     same = "".join(rng.choices("ACGT", k=600))

@@ -138,14 +138,26 @@ def test_bad_records_are_named(tmp_path: Path, change: Callable[[str], str], mes
 def test_a_file_cut_anywhere_is_never_read_as_a_whole_one(tmp_path: Path) -> None:
     text = genbank_text() + genbank_text("NC_2.1")
     end_of_first = text.index("//") + 2
-    for cut in range(1, len(text) - 3, 7):
+    for cut in [*range(1, len(text) - 3, 7), text.index("//") + 2, text.index("//") + 3]:
         path = write(tmp_path / "x.gb", text[:cut])
         try:
             n_records = len(list(read_genbank(path)))
         except InputError:
             continue
-        assert n_records == 1
-        assert cut in range(end_of_first, end_of_first + 8)  # cut just behind the first record
+        assert (n_records, cut in (end_of_first, end_of_first + 1)) == (1, True)  # cut just behind the first record
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("LOCUS", "LQCUS"), "1 records could be read, but 2 end in this file"),
+        (lambda text: text[:3], "text after the last end"),
+    ],
+)
+def test_a_record_that_would_be_passed_over(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
+    path = write(tmp_path / "x.gb", genbank_text() + change(genbank_text("NC_2.1")))
+    with pytest.raises(InputError, match=message):
+        list(read_genbank(path))
 
 
 def test_rubbish(tmp_path: Path) -> None:

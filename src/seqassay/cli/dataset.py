@@ -47,7 +47,7 @@ def build_command(
         None, "--split-by", metavar="genome|taxon|family|study", help="Draw the splits, these units whole."
     ),
     fractions: str = typer.Option(
-        "0.8,0.1,0.1", "--fractions", metavar="A,B,C", help="Of train, valid and test, where splits are drawn."
+        None, "--fractions", metavar="A,B,C", help="Of train, valid and test, with --split-by. (default: 0.8,0.1,0.1)"
     ),
     split_table: str = typer.Option(
         None, "--split-table", metavar="FILE", help="CSV or TSV: id, genome, taxon, family or study; and split."
@@ -91,9 +91,11 @@ def build_command(
     settings give the same bytes.
     """
     # NumPy and the readers take a second to import: `--help` doesn't wait for them
-    from seqassay.train.dataset_build import BuildSettings
+    from seqassay.train.dataset_build import DEFAULT_FRACTIONS, BuildSettings
     from seqassay.train.dataset_chunks import ChunkRule
 
+    if fractions is not None and split_by is None:
+        raise UsageError("--fractions are for splits that are drawn", hint="say by what unit: --split-by taxon")
     rule = ChunkRule(_chunk_length(chunk_length), cast(Any, frames), not keep_ambiguous, genetic_code)
     settings = BuildSettings(
         inputs=tuple(inputs),
@@ -102,7 +104,7 @@ def build_command(
         groups=tuple(filter(None, (groups or "").split(","))),
         split_table=split_table,
         split_by=cast(Any, split_by),
-        fractions=_fractions(fractions),
+        fractions=DEFAULT_FRACTIONS if fractions is None else _fractions(fractions),
         rule=rule,
         skips_unannotated=skip_unannotated,
         drops_shared_genomes=drop_shared_genomes,

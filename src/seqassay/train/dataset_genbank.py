@@ -47,7 +47,8 @@ def read_genbank(path: str) -> Iterator[SourceRecord]:
 
     number = 0
     with open_input(path) as source:
-        text = io.TextIOWrapper(cast("IO[bytes]", source.file), encoding="utf-8", errors="replace")
+        lines = _RecordEnds(cast("IO[bytes]", source.file))
+        text = io.TextIOWrapper(io.BufferedReader(lines), encoding="utf-8", errors="replace")
         parsed = SeqIO.parse(text, "genbank")  # type: ignore[no-untyped-call]
         while True:
             try:
@@ -70,8 +71,45 @@ def read_genbank(path: str) -> Iterator[SourceRecord]:
                 ) from None
             number += 1
             yield found
+    # Biopython passes over what has no LOCUS line; nothing is to be lost without a word
+    if lines.n_ends != number or lines.goes_on:
+        raise InputError(
+            f"{number:,} records could be read, but {lines.n_ends:,} end in this file"
+            + (", and there is text after the last end" if lines.goes_on else ""),
+            path=path,
+            hint="is a LOCUS line damaged, or the file cut short? fetch it again",
+        )
     if not number:
-        raise InputError("no GenBank record ends in this file", path=path, hint="is it cut short? fetch it again")
+        raise InputError("no GenBank record is in this file", path=path)
+
+
+class _RecordEnds(io.RawIOBase):
+    """Passes bytes on and counts the lines that end records (``//``).
+
+    Attributes:
+        n_ends: such lines so far.
+        goes_on: whether there is text behind the last of them.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._rest = file, b""
+        self.n_ends, self.goes_on = 0, False
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read on; the last line is looked at when the file has ended."""
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines if data else [self._rest]:
+            if line.startswith(b"//"):
+                self.n_ends, self.goes_on = self.n_ends + 1, False
+            elif line.strip():
+                self.goes_on = True
+        return len(data)
 
 
 def _source_record(record: Any, path: str, number: int) -> SourceRecord:
