@@ -366,6 +366,8 @@ def test_headers_and_names_of_splits() -> None:
     row, frames = parse_header('x label=viral group=phage taxon="A b" frames=F1,R3', path=Path("f"), number=1)
     assert row == ("x", "x", "phage", "A b", 1)
     assert frames == {0, 5}
+    row, frames = parse_header("x label=other group=g genome=A record=A1", path=Path("f"), number=1)
+    assert (row.source, frames) == ("A", set(range(6)))
     names = ("train.fa.gz", "test-300.fa", "valid_1.fasta", "tests.fa", "mine.fa")
     assert [split_of(Path(name)) for name in names] == ["train", "test", "valid", "tests", "mine"]
 

@@ -55,7 +55,7 @@ def features_command(
 ) -> None:
     """Embed every stop-free frame of labelled records, into files that `train head` reads.
 
-    Headers read `>ID label=viral group=phage [taxon="…"] [record=GENOME] [frames=F1,R2]`.
+    Headers read `>ID label=viral group=phage [taxon="…"] [genome=G] [frames=F1,R2]`.
     """
     given = {name: value for name, value in locals().items() if name != "progress"}
     from seqassay.measure.progress import RunProgress

@@ -13,7 +13,7 @@ tensor        type, shape       content
 ``record``    int64 ``[F]``     number of the frame's FASTA record in the split's file, from 0
 ``chunk``     int64 ``[F]``     number of its chunk over the whole split, from 0; chunks without a frame count
 ``frame``     uint8 ``[F]``     0 to 5 for F1 F2 F3 R1 R2 R3
-``table``     uint8             JSON list of the shard's records: ``[id, source record, group, taxon, label]``
+``table``     uint8             JSON list of the shard's records: ``[id, source, group, taxon, label]``
 ============  ================  ===========================================================================
 
 Shape letters: F frames, D merged width, B frames of a batch.
@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 
 class RecordRow(NamedTuple):
-    """One FASTA record as a shard's table keeps it; ``source`` is the record (genome) it was cut from."""
+    """One FASTA record as a shard's table keeps it; ``source`` is the genome (or record) it was cut from."""
 
     id: str
     source: str

@@ -242,9 +242,8 @@ def parse_header(header: str, *, path: Path, number: int) -> tuple[RecordRow, fr
         fault = f"frames= can list {', '.join(FRAME_NAMES)}"
     if fault:
         raise InputError(f"{fault}; the header reads {header[:80]!r}", path=path, record=number, record_id=name)
-    row = RecordRow(
-        name, fields.get("record") or name, fields["group"], fields.get("taxon", ""), LABELS[fields["label"]]
-    )
+    source = fields.get("genome") or fields.get("record") or name
+    row = RecordRow(name, source, fields["group"], fields.get("taxon", ""), LABELS[fields["label"]])
     return row, frozenset(map(FRAME_NAMES.index, listed))
 
 
