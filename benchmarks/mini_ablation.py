@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from _known_records import unknown_records
 from seqassay import __version__
 from seqassay.measure.provenance import provenance, utc_now
 from seqassay.models.bundle import Bundle, load_bundle
@@ -34,7 +35,8 @@ from seqassay.train.dataset import LabelledChunks, LabelledRecords, evaluation_c
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
 from seqassay.train.scoring import group_balanced_auc, roc_auc
 
-LENGTHS = (150, 300, 500, 1000)  # bases
+LENGTHS = (150, 300)  # bases
+MOST_PER_RECORD = 3  # fragments: every one is scored by three models
 SEED = 2026
 N_BOOTSTRAP = 300
 
@@ -86,7 +88,13 @@ def main() -> None:
     if not options.data.is_dir():
         print(f"skipped: the labelled genomes are not here (no {options.data}; set SEQASSAY_DATA)")
         return
-    records, bundle = read_labelled(options.data / f"{options.split}.fa.gz"), load_bundle(options.bundle)
+    bundle = load_bundle(options.bundle)
+    earlier = ("train",) if options.split == "valid" else ("train", "valid")
+    found = unknown_records(
+        read_labelled(options.data / f"{options.split}.fa.gz"),
+        {name: read_labelled(options.data / f"{name}.fa.gz") for name in earlier},
+    )
+    records = found.records
     if bundle.calibration is None:
         raise SystemExit(f"{bundle.name} has no calibration")
     by_length: dict[str, dict[str, Any]] = {}
@@ -97,7 +105,7 @@ def main() -> None:
             "both": SequenceScorer(bundle, threads=options.threads),
         }
         for length in LENGTHS:
-            chunks = evaluation_chunks(records, length, seed=SEED)
+            chunks = evaluation_chunks(records, length, seed=SEED, max_per_record=MOST_PER_RECORD)
             evidence = {name: evidence_of_chunks(scorer, chunks) for name, scorer in scorers.items()}
             scores = {name: found.joint for name, found in evidence.items()}
             both: Evidence = evidence["both"]

@@ -7,7 +7,8 @@ the path that `predict` takes. Figures: ROC-AUC, average precision and the metri
 overall, by group and by family; with a stop-free frame, without one, and all; plain and with groups balanced;
 calibration; made-up sequences; samples of known composition; speed. Baselines (`train_baselines.py`) score the same
 fragments at 150, 300, 500 and 1000 bases, and differences to them are paired. Intervals: 95%, bootstrap over records
-and over taxa (metagenome contigs: records).
+and over taxa (metagenome contigs: records). Records that share more than 10% of their sampled 31-mers with an earlier
+split are left out of everything.
 
 With --keep-scores FOLDER, scores stay there by bundle digest and sequences, and an interrupted run goes on from them;
 empty the folder when the program has changed.
@@ -30,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from _known_records import unknown_records
 from _mini_figures import Resampling, ScoredFragments, fragment_figures, number, share
 from _mini_made_up import LENGTHS as MADE_UP_LENGTHS
 from _mini_made_up import N_OF_A_KIND, made_up_sequences
@@ -124,6 +126,11 @@ class Split:
         by_study = np.char.startswith(records.groups, "metagenome")
         names = np.where(by_study | (records.taxa == ""), number_of, np.char.add(records.groups, records.taxa))
         return cls(records, read_families(path), np.unique(names, return_inverse=True)[1])
+
+    def without_known(self, earlier: dict[str, Split]) -> tuple[Split, dict[str, Any]]:
+        """The records that the earlier splits don't know already, and what was left out."""
+        found = unknown_records(self.records, {name: split.records for name, split in earlier.items()})
+        return Split(found.records, self.families[found.kept], self.taxa[found.kept]), found.facts
 
 
 def read_families(path: Path) -> npt.NDArray[np.str_]:
@@ -329,7 +336,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     names = ("train", "valid") if options.split == "valid" else ("train", "valid", "test")
     splits = {name: Split.read(options.data / f"{name}.fa.gz") for name in names}
-    split = splits[options.split]
+    split, left_out = splits[options.split].without_known(
+        {name: found for name, found in splits.items() if name != options.split}
+    )
+    splits[options.split] = split
+    print(f"left out as known: {left_out['n_left_out']} of {left_out['of_records']} records", flush=True)
     model = MainPath(load_bundle(options.bundle), options.threads, options.keep_scores)
     ablation = read_ablation(options.ablation, model.bundle) if options.ablation else None
     resampling = Resampling(options.n_bootstrap, SEED)
@@ -348,6 +359,7 @@ def main() -> None:
         "inputs_sha256": digests(options.data / f"{name}.fa.gz" for name in names),
         "bundle": describe_bundle(model.bundle),
         "data": describe_data(splits),
+        "left_out_as_known": left_out,
         "speed": speed(split, model, options.threads, options.n_speed),
         "training": [read_history(path) for path in options.histories],
         "ablation": ablation,

@@ -131,7 +131,7 @@ def architecture(bundle: Json) -> str:
 
 def data(record: Json) -> str:
     """Records by group and split, and the viral families in scope."""
-    found = record["data"]
+    found, left_out = record["data"], record["left_out_as_known"]
     by_split, families_of = found["by_split"], found["viral_families"]
     names = sorted({group for split in by_split.values() for group in split}, key=lambda g: (label_of(by_split, g), g))
     rows = []
@@ -150,8 +150,11 @@ def data(record: Json) -> str:
     return f"""## Training data and taxa in scope
 
 Public database records of viruses, phages and organisms, and contigs of human metagenome studies with the studies' own
-labels, split by family and taxon (viruses), species (others) and study (metagenomes); records with more than 10% of
-their sampled 31-mers in common between splits were dropped. None of the sequences is part of this package.
+labels, split by family and taxon (viruses), species (others) and study (metagenomes). None of the sequences is part of
+this package. Of the {left_out["of_records"]:,} records of `{record["split"]}`, {left_out["n_left_out"]:,} share more than
+{left_out["limit"]:.0%} of their sampled {left_out["k"]}-mers with an earlier split
+({", ".join(f"{name} {n:,}" for name, n in left_out["above_the_limit_by_earlier_split"].items())}) and are left out of
+every figure ({", ".join(f"{group} {n:,}" for group, n in left_out["left_out_by_group"].items()) or "none"}).
 
 {table(["group", "label", *(f"{name}: records / bases / taxa" for name in by_split)], rows)}
 
