@@ -7,8 +7,7 @@ again when they are scored. A test set's digest is its identity: two evaluations
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,6 @@ from seqassay.train.features import parse_header
 from seqassay.train.output_folder import read_json
 
 TEST_FILE = "test.fa.gz"
-_GENOME = re.compile(r'\sgenome=("[^"]*"|\S+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +122,18 @@ _WHAT_TO_GIVE = (
 
 def _sequences(kind: Literal["fasta", "dataset"], path: Path, source: Path) -> EvaluationSet:
     rows: list[RecordRow] = []
-    genomes: list[str] = []
     lengths: list[npt.NDArray[np.int64]] = []
     digest = hashlib.sha256()
     for shard in read_shards(InputSettings(paths=(str(source),))):
         for number, header in enumerate(shard.headers, shard.first_record + 1):
             row, _ = parse_header(header, path=source, number=number)
-            genome = _GENOME.search(header)
             rows.append(row)
-            genomes.append((genome[1].strip('"') if genome else "") or row.source)
         lengths.append(shard.bases.lengths)
         _add(digest, shard)
     if not rows:
         raise InputError("holds no sequence", path=source, hint=_WHAT_TO_GIVE)
     facts = {"file": source.name, "file_sha256": file_sha256(source)}
-    return EvaluationSet(
-        kind, path, source, digest.hexdigest(), _examples(rows, genomes, np.concatenate(lengths)), facts=facts
-    )
+    return EvaluationSet(kind, path, source, digest.hexdigest(), _examples(rows, np.concatenate(lengths)), facts=facts)
 
 
 def _dataset(folder: Path) -> EvaluationSet:
@@ -203,16 +196,16 @@ def _features(folder: Path) -> EvaluationSet:
         "input": description["input"],
         "counts": features.counts,
     }
-    examples = _examples(rows, [row.source for row in rows], None)
+    examples = _examples(rows, None)
     return EvaluationSet("features", folder, folder, features.digest, examples, features, facts, tuple(notes))
 
 
-def _examples(rows: list[RecordRow], genomes: Iterable[str], lengths: npt.NDArray[np.int64] | None) -> Examples:
+def _examples(rows: list[RecordRow], lengths: npt.NDArray[np.int64] | None) -> Examples:
     return Examples(
         ids=[row.id for row in rows],
         labels=np.array([row.label for row in rows], np.int64),
         groups=np.array([row.group for row in rows]),
-        genomes=np.array(list(genomes)),
+        genomes=np.array([row.source for row in rows]),
         taxa=np.array([row.taxon for row in rows]),
         lengths=lengths,
     )
