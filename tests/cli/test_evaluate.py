@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
-from seqassay.cli.main import main
+from seqassay.cli.main import build_app, main
+from seqassay.prove.settings import EvaluateSettings
 
 CODONS = {"viral": ("ATG", "GAT", "AAA", "TTT", "GTT"), "other": ("GCC", "CGC", "GGC", "CTG", "GAG")}
 
@@ -146,3 +152,20 @@ def test_what_cannot_work_says_why_ends_with_2_and_writes_nothing(
 def test_what_is_needed_is_named(run, capsys) -> None:
     assert run("evaluate", "mini", "-o", "out") == 2
     assert "not given: --test" in capsys.readouterr().err
+
+
+def test_every_option_is_a_setting_and_every_setting_an_option() -> None:
+    command = get_command(build_app()).commands["evaluate"]  # type: ignore[attr-defined]
+    fields = {field.name for field in dataclasses.fields(EvaluateSettings)}
+    assert {parameter.name for parameter in command.params} - {"progress"} == fields
+
+
+def test_a_stopped_evaluation_ends_with_1_and_writes_nothing(evaluate, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr("seqassay.prove.evaluate.score_test_set", stopped)
+    assert evaluate() == 1
+    assert "stopped (SIGTERM); the evaluation was not finished" in capsys.readouterr().err
+    assert not Path("out").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqassay.errors import InputError, SeqassayError, UsageError
+from seqassay import durable
+from seqassay.errors import InputError, ResourceError, SeqassayError, UsageError
 from seqassay.models.bundle import load_bundle
 from seqassay.prove.comparison import compare_bundles
 from seqassay.prove.evaluate import evaluate
@@ -113,6 +115,22 @@ def test_one_class_leaves_figures_undefined_and_says_why(
     assert record["values"][defined]["value"] == record["values"]["accuracy"]["value"]
     report = (tmp_path / "out" / "reports" / "validation_report.md").read_text()
     assert "ROC-AUC: undefined, no example of class" in report
+
+
+def test_a_full_disk_leaves_no_record(
+    write_labelled: Write, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, pieces: object) -> int:
+        if path.name == "metrics.json":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return durable.write_durably(path, pieces)  # type: ignore[arg-type]
+
+    path = write_labelled(20)
+    run(tiny_bundle, path, tmp_path / "out")
+    monkeypatch.setattr("seqassay.prove.outputs.write_durably", full)
+    with pytest.raises(ResourceError, match="the disk is full"):
+        run(tiny_bundle, path, tmp_path / "out", force=True)
+    assert not (tmp_path / "out" / "metrics.json").exists()  # the earlier record does not speak for these files
 
 
 def test_nothing_scored_is_an_error(tiny_bundle: Path, tmp_path: Path) -> None:

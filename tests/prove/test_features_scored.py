@@ -52,6 +52,12 @@ def test_scores_are_those_of_the_sequences(write_labelled: Write, features: Path
     assert ours.taxa.tolist() == theirs.taxa.tolist()
 
 
+def test_a_folder_of_all_splits_features_has_its_test_set_below(features: Path, tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    features.rename(tmp_path / "all" / "test")
+    assert read_test_set(tmp_path / "all").kind == "features"
+
+
 def test_features_of_other_encoders_name_both_and_the_command(
     features: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:

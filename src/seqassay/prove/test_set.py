@@ -25,7 +25,7 @@ from seqassay.train.feature_files import FEATURES_FILE, TEST_METADATA_FILE, Feat
 from seqassay.train.features import parse_header
 from seqassay.train.output_folder import read_json
 
-TEST_FILE = "test.fa.gz"
+TEST_SPLIT, TEST_FILE = "test", "test.fa.gz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ def read_test_set(path: Path, progress: RunProgress | None = None) -> Evaluation
         return _sequences("fasta", path, path)
     if (path / FEATURES_FILE).is_file() or (path / TEST_METADATA_FILE).is_file():
         return _features(path)
+    if (path / TEST_SPLIT / FEATURES_FILE).is_file():  # a folder of all splits' features
+        return _features(path / TEST_SPLIT)
     if (path / MANIFEST).is_file():
         return _dataset(path)
     raise InputError(f"holds neither {MANIFEST} nor {TEST_METADATA_FILE}", path=path, hint=_WHAT_TO_GIVE)
