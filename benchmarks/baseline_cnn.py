@@ -37,8 +37,8 @@ from seqassay.train.dataset import ChunkSampler
 # F filters, W width of a filter, B the five letters A C G T N.
 SOURCE = {"filters": 500, "width": 10, "dense": 500, "dropout": 0.1}
 TRIALS: tuple[dict[str, Any], ...] = (SOURCE, SOURCE | {"dropout": 0.5})
-# For about a minute and a half on one core at every length.
-CHUNKS = {150: 600_000, 300: 500_000, 500: 400_000, 1000: 280_000}
+# For about a minute on one core at every length.
+CHUNKS = {150: 450_000, 300: 400_000, 500: 320_000, 1000: 220_000}
 BATCH = 256  # fragments
 LEARNING_RATE = 1e-3
 EVALUATIONS = 10  # in a whole training

@@ -62,8 +62,8 @@ SPARSE_UP_TO_BASES = 300  # up to here under 14% of the 6-mer counts are not zer
 
 # The second has 3.4 times the features: a higher rate needs fewer trees.
 BOOSTED_TRIALS: tuple[dict[str, Any], ...] = (
-    {"k": [4, 5], "learning_rate": 0.1, "max_trees": 400},
-    {"k": [4, 6], "learning_rate": 0.2, "max_trees": 150},
+    {"k": [4, 5], "learning_rate": 0.15, "max_trees": 250},
+    {"k": [4, 6], "learning_rate": 0.2, "max_trees": 120},
 )
 BOOSTED_FIXED: dict[str, Any] = {"max_bins": 64, "max_leaf_nodes": 31, "min_samples_leaf": 20, "l2_regularization": 1.0}
 PATIENCE_TREES = 15
