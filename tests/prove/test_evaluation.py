@@ -17,6 +17,7 @@ from seqassay.errors import InputError, ResourceError, SeqassayError, UsageError
 from seqassay.models.bundle import load_bundle
 from seqassay.prove.comparison import compare_bundles
 from seqassay.prove.evaluate import evaluate
+from seqassay.prove.outputs import prediction_rows
 from seqassay.prove.record import check_record
 from seqassay.prove.scores import ScoredExamples
 from seqassay.prove.settings import EvaluateSettings
@@ -182,6 +183,15 @@ def test_a_model_beside_itself_loses_nothing_for_certain(
     record = run(tiny_bundle, write_labelled(80), tmp_path / "out", baseline=str(tiny_bundle))
     assert record["verdict"] == "PASSED"
     assert record["gate"]["interval_95"] == [0.0, 0.0]
+
+
+def test_a_tab_in_a_group_breaks_no_row() -> None:
+    examples, scores, _ = made_up([True, False], [True, True])
+    odd = Examples(examples.ids, examples.labels, np.array(["a\tb", "c"]), examples.genomes, examples.taxa, None)
+    assert b"".join(prediction_rows(odd, scores)).splitlines()[1:] == [
+        b"g0\tother\ta b\t0.100000\tothers\tclassified",
+        b"g1\tviral\tc\t0.100000\tothers\tclassified",
+    ]
 
 
 def made_up(right_first: list[bool], right_second: list[bool]) -> tuple[Examples, ScoredExamples, ScoredExamples]:

@@ -77,7 +77,7 @@ def prediction_rows(
         rows = range(first, min(first + _ROWS_AT_ONCE, len(examples)))
         lines = []
         for i in rows:
-            fields = [examples.ids[i], ("other", "viral")[examples.labels[i]], str(examples.groups[i])]
+            fields = [examples.ids[i], ("other", "viral")[examples.labels[i]], " ".join(examples.groups[i].split())]
             fields += _called(candidate, i)
             if baseline is not None:
                 fields += _called(baseline, i)
