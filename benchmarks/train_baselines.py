@@ -8,7 +8,7 @@ the ROC-AUC and the group-balanced one). test.fa.gz is not read.
 
 What is finished is kept, unless another number of chunks is asked for; a run that was stopped goes on with the next
 setting. record.json in the work folder lists settings, trials and times. With one thread, the default, a machine
-trains the same bits every time. scikit-learn 1.7 or newer (validation sets for boosting); at most 1.5 GB of memory.
+trains the same bits every time. scikit-learn must be 1.7 or newer (validation sets for boosting).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import sklearn
 import torch
 from scipy.sparse import csr_matrix
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -269,7 +270,8 @@ def write_record(folder: Path) -> Path:
             if path.exists():
                 kept = StoredBaseline.read(path)
                 finished.append({"name": name, "length": length, "settings": kept.settings, "trials": kept.trials})
-    record = {"kind": "baselines", "seed": SEED, "provenance": provenance(), "baselines": finished}
+    said = {"kind": "baselines", "seed": SEED, "scikit_learn": sklearn.__version__, "provenance": provenance()}
+    record = {**said, "baselines": finished}
     path = folder / "record.json"
     write_durably(path, [(json.dumps(record, indent=1) + "\n").encode()])
     return path
