@@ -144,7 +144,7 @@ def test_odd_input_gets_a_row_for_each_of_its_two_records(run: Callable[..., int
     assert run("odd_input", "-o", "out", "--no-progress") == 0
     lines = Path("out/sequences.tsv").read_bytes().splitlines()
     assert len(lines) == 3
-    assert all(line.count(b"\t") == 6 for line in lines)
+    assert all(line.count(b"\t") == 7 for line in lines)
 
 
 @pytest.mark.parametrize(

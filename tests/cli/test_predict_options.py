@@ -16,6 +16,7 @@ OPTIONS = [
     "--chunk-rule",
     "--config",
     "--device",
+    "--fdr",
     "--force",
     "--genetic-code",
     "--help",
