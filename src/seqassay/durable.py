@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -62,6 +63,25 @@ def unstage(paths: Iterable[Path]) -> None:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(path.name + TEMPORARY_SUFFIX)
+
+
+def swap_in(staging: Path, folder: Path, *, aside: Path) -> None:
+    """Rename a finished folder into place; one that is there is moved ``aside`` first and removed last.
+
+    Raises:
+        OSError: nothing has changed then.
+    """
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        staging.rename(folder)
+    except OSError:
+        if aside.exists():
+            aside.rename(folder)
+        raise
+    sync(folder.absolute().parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

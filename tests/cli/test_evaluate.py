@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,26 +15,10 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
-from seqassay.cli.main import build_app, main
+from seqassay.cli.main import build_app
 from seqassay.prove.settings import EvaluateSettings
 
 CODONS = {"viral": ("ATG", "GAT", "AAA", "TTT", "GTT"), "other": ("GCC", "CGC", "GGC", "CTG", "GAG")}
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
-    """Call ``seqassay`` in this process, in an empty folder; returns the exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqassay", *words])
-        try:
-            main()
-        except SystemExit as exit_:
-            return int(exit_.code or 0)
-        return 0
-
-    return call
 
 
 @pytest.fixture

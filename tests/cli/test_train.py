@@ -9,13 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from seqassay.cli.main import main
 
 pytest.importorskip("lightning", reason="the extra train is not installed")
 
@@ -45,22 +42,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_split(folder / f"{split}.fa.gz", n=n, seed=seed)
     (folder / "dataset.json").write_text(json.dumps({"chunk_length": 300}))
     return folder
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
-    """Call ``seqassay`` in this process, in an empty folder; returns the exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqassay", *words])
-        try:
-            main()
-        except SystemExit as exit_:
-            return int(exit_.code or 0)
-        return 0
-
-    return call
 
 
 def test_from_labelled_fasta_to_a_bundle_that_predict_uses(run, dataset: Path, tiny_bundle: Path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -51,6 +52,15 @@ def test_from_records_to_predictions(records_folder: Path, tmp_path: Path) -> No
     assert again.digest == bundle.digest  # finished parts are not trained again
     with pytest.raises(ModelError, match="another recipe"):
         train_encoders(settings(records_folder, out, steps=3))
+
+
+def test_records_shorter_than_the_usual_evaluation_lengths(records_folder: Path, tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        lines = gzip.decompress((records_folder / f"{split}.fa.gz").read_bytes()).decode().splitlines()
+        (tmp_path / f"{split}.fa").write_text("".join(f"{line if line[0] == '>' else line[:201]}\n" for line in lines))
+    bundle = train_encoders(settings(tmp_path, tmp_path / "out", steps=1, pretrain_steps=0, finish_steps=0))
+    assert bundle.calibration is not None
+    assert bundle.calibration.lengths_K.tolist() == [100.0, 150.0]
 
 
 def test_one_label_is_refused(records_folder: Path, tmp_path: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from seqassay.errors import SeqassayError
-from seqassay.predict.stop import StopRequested, stop_on_signals
+from seqassay.cli.console import watched
 
 if TYPE_CHECKING:
     from seqassay.engine.embed_command import EmbedSettings
@@ -63,26 +61,12 @@ def register(app: typer.Typer) -> None:
 
 def run(settings: EmbedSettings, *, show_progress: bool) -> None:
     """Run one embedding with its progress line, and print what came out."""
-    import logging
-
     from seqassay.engine.embed_command import run_embed
     from seqassay.measure.progress import RunProgress
-    from seqassay.report.terminal import ConsoleLogHandler, ProgressReporter, error_console
 
-    console, progress = error_console(), RunProgress()
-    handler = ConsoleLogHandler(console, logging.WARNING)
-    package_logger = logging.getLogger("seqassay")
-    package_logger.addHandler(handler)
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(stop_on_signals())
-            if show_progress:
-                stack.enter_context(ProgressReporter(progress, console))
-            result = run_embed(settings, progress=progress)
-    except StopRequested as stop:
-        raise SeqassayError(f"stopped ({stop}); {settings.output} was not written", hint="run it again") from None
-    finally:
-        package_logger.removeHandler(handler)
+    progress = RunProgress()
+    with watched(progress, show_progress=show_progress, unfinished=f"{settings.output} was not written"):
+        result = run_embed(settings, progress=progress)
     typer.echo(
         f"{result.output}: {result.n_sequences:,} embeddings of {result.d_model} values "
         f"({result.encoder}, {result.device})\n"

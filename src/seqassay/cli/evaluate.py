@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from seqassay.cli.console import watched
 from seqassay.config import resolve_settings
-from seqassay.errors import GateError, SeqassayError
-from seqassay.predict.stop import StopRequested, stop_on_signals
+from seqassay.errors import GateError
 
 if TYPE_CHECKING:
     from seqassay.prove.settings import EvaluateSettings
@@ -69,22 +67,10 @@ def run(settings: EvaluateSettings, *, show_progress: bool) -> None:
     from seqassay.prove.evaluate import evaluate
     from seqassay.prove.gate import PASSED, SKIPPED
     from seqassay.report.markdown import drop_line, validation_summary
-    from seqassay.report.terminal import ConsoleLogHandler, ProgressReporter, error_console
 
-    console, progress = error_console(), RunProgress()
-    handler = ConsoleLogHandler(console, logging.WARNING)
-    package_logger = logging.getLogger("seqassay")
-    package_logger.addHandler(handler)
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(stop_on_signals())
-            if show_progress:
-                stack.enter_context(ProgressReporter(progress, console))
-            result = evaluate(settings, progress=progress)
-    except StopRequested as stop:
-        raise SeqassayError(f"stopped ({stop}); the evaluation was not finished", hint="run it again") from None
-    finally:
-        package_logger.removeHandler(handler)
+    progress = RunProgress()
+    with watched(progress, show_progress=show_progress, unfinished="the evaluation was not finished"):
+        result = evaluate(settings, progress=progress)
     gate = result.record["gate"]
     typer.echo(validation_summary(result.record, str(result.folder)))
     if gate["verdict"] not in (PASSED, SKIPPED):

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from seqassay.cli.console import console_log
 from seqassay.cli.train_encoders import encoders_command
 from seqassay.config import resolve_settings
 from seqassay.errors import StoppedError
@@ -158,19 +159,3 @@ def resumable() -> Iterator[None]:
             f"stopped by {stop}; what was committed is kept",
             hint=f"go on with:\n  {shlex.join(['seqassay', *words, '--resume'])}",
         ) from None
-
-
-@contextlib.contextmanager
-def console_log(level: int) -> Iterator[None]:
-    """The package's log lines on standard error, from this level on."""
-    from seqassay.report.terminal import ConsoleLogHandler, error_console
-
-    package = logging.getLogger("seqassay")
-    before, handler = package.level, ConsoleLogHandler(error_console(), level)
-    package.addHandler(handler)
-    package.setLevel(min(level, before or level))
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-        package.setLevel(before)

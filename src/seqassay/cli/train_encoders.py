@@ -11,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from seqassay.cli.console import console_log
 from seqassay.config import resolve_settings
 from seqassay.errors import StoppedError
 from seqassay.predict.stop import StopRequested, stop_on_signals
@@ -38,7 +39,6 @@ def encoders_command(
     command goes on from its checkpoints.
     """
     given = {key: value for key, value in locals().items() if key != "quiet"}
-    from seqassay.cli.train import console_log
     from seqassay.train.encoder_command import EncoderSettings, train_encoders
 
     settings = resolve_settings(EncoderSettings, {}, given)

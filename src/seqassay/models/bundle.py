@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast
 
+from seqassay.durable import swap_in
 from seqassay.errors import ModelError, ResourceError, UsageError
 from seqassay.models.calibration import Calibration
 from seqassay.models.checkpoint import open_checkpoint, read_json_object
@@ -254,7 +255,7 @@ def write_bundle(
         said["digest"] = digest_of(said)
         write_text_atomically(staging / BUNDLE_FILE, json.dumps(said, indent=2) + "\n")
         load_bundle(staging, verify=False)
-        _swap_in(staging, folder)
+        swap_in(staging, folder, aside=folder.with_name(f".{folder.name}.old-{os.getpid()}"))
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ResourceError(f"{folder}: the disk is full; nothing was changed", hint="free some disk") from error
@@ -450,17 +451,3 @@ def _take(source: Path, target: Path, files_by: HOW_FILES_ARE_TAKEN) -> None:
         target.hardlink_to(source)
     except OSError:  # another file system, or one without hard links
         target.symlink_to(source)
-
-
-def _swap_in(staging: Path, folder: Path) -> None:
-    """Rename the finished folder into place; a bundle that is there is moved aside first and removed last."""
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    if folder.exists():
-        folder.rename(old)
-    try:
-        staging.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

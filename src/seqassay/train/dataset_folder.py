@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from seqassay.durable import disk_errors, sync
+from seqassay.durable import disk_errors, swap_in, sync
 from seqassay.errors import UsageError
 from seqassay.train.dataset_sources import SPLITS
 
@@ -66,7 +66,7 @@ def staged_folder(folder: Path, *, force: bool) -> Iterator[Path]:
                 sync(path)
             sync(staging)
             check_place(folder, force=force)
-            _swap_in(staging, folder)
+            swap_in(staging, folder, aside=staging.with_name(f".{folder.absolute().name}.old"))
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
@@ -110,19 +110,3 @@ def _lock(staging: Path, stack: contextlib.ExitStack) -> None:
 def _empty(staging: Path) -> None:
     for path in staging.iterdir():
         path.unlink()
-
-
-def _swap_in(staging: Path, folder: Path) -> None:
-    """Rename the finished folder into place; a dataset that is there is moved aside first and removed last."""
-    old = staging.with_name(f".{folder.absolute().name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    try:
-        staging.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    sync(folder.absolute().parent)
-    shutil.rmtree(old, ignore_errors=True)

@@ -87,7 +87,7 @@ def nucleotide_tokenizer() -> NucleotideTokenizer:
 
 
 def head_weights(
-    nucleotide: SideClassifier, protein: SideClassifier, valid: LabelledRecords, group_weights: Mapping[str, float]
+    nucleotide: SideClassifier, protein: SideClassifier, valid: LabelledRecords, plan: Plan
 ) -> tuple[float, float]:
     """Weights of both sides' log-odds in the joint head.
 
@@ -96,7 +96,7 @@ def head_weights(
     """
     tokenizer = nucleotide_tokenizer()
     fitted = []
-    for length in Recipe.evaluation_lengths:
+    for length in plan.recipes[SIDES[0]].evaluation_lengths:
         chunks = evaluation_chunks(valid, length, seed=Recipe.seed)
         columns = (
             score_chunks(nucleotide, chunks, tokenizer, open_frames_only=True),
@@ -106,7 +106,7 @@ def head_weights(
         features = np.stack(columns, axis=1)
         known = ~np.isnan(features).any(axis=1)
         labels = chunks.labels[known]
-        weights = balanced_weights(labels, valid.groups[chunks.record[known]], group_weights)
+        weights = balanced_weights(labels, valid.groups[chunks.record[known]], plan.group_weights)
         fitted.append(logistic_regression(features[known], labels, weights)[1:])
         log.info("weights at %d bases: nucleotide %.3f, protein %.3f, all frames %.3f", length, *fitted[-1])
     nucleotide_weight, protein_weight, _ = np.maximum(np.mean(fitted, axis=0), 0.0).tolist()
@@ -123,7 +123,7 @@ def build_bundle(plan: Plan, valid: LabelledRecords, work: Path, folder: Path, *
     tokenizer = build_kmer_tokenizer(WORD_LENGTH).to_str()
     (folders["nucleotide"] / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     save_esm2(protein.encoder, folders["protein"])
-    nucleotide_weight, protein_weight = head_weights(nucleotide, protein, valid, plan.group_weights)
+    nucleotide_weight, protein_weight = head_weights(nucleotide, protein, valid, plan)
     head = fused_head(nucleotide.head, protein.head, nucleotide_weight=nucleotide_weight, protein_weight=protein_weight)
 
     def written(place: Path, calibration: Calibration | None) -> Bundle:

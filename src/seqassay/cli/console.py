@@ -1,0 +1,51 @@
+"""What commands show on standard error while they run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from seqassay.errors import SeqassayError
+from seqassay.predict.stop import StopRequested, stop_on_signals
+
+if TYPE_CHECKING:
+    from seqassay.measure.progress import RunProgress
+
+
+@contextlib.contextmanager
+def watched(progress: RunProgress, *, show_progress: bool, unfinished: str) -> Iterator[None]:
+    """Warnings and a progress line; SIGTERM and Ctrl-C end what cannot be resumed with exit code 1.
+
+    Args:
+        unfinished: what a stop leaves behind, in words.
+    """
+    from seqassay.report.terminal import ProgressReporter, error_console
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(console_log(logging.WARNING))
+        try:
+            with contextlib.ExitStack() as work:
+                work.enter_context(stop_on_signals())
+                if show_progress:
+                    work.enter_context(ProgressReporter(progress, error_console()))
+                yield
+        except StopRequested as stop:
+            raise SeqassayError(f"stopped ({stop}); {unfinished}", hint="run it again") from None
+
+
+@contextlib.contextmanager
+def console_log(level: int) -> Iterator[None]:
+    """The package's log lines on standard error, from this level on."""
+    from seqassay.report.terminal import ConsoleLogHandler, error_console
+
+    package = logging.getLogger("seqassay")
+    before, handler = package.level, ConsoleLogHandler(error_console(), level)
+    package.addHandler(handler)
+    package.setLevel(min(level, before or level))
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(before)
