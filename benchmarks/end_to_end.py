@@ -6,9 +6,9 @@ Work: 150-bp reads cut from real genomes ($SEQASSAY_DATA or ../shared/data), the
 float32, two files of results. Two shapes: ``mini``, that of the embedded bundle's encoders (ESM-2 2 × 128, DNABERT-S
 1 × 128), and ``8M`` (ESM-2 in its 8M shape, DNABERT-S 4 × 384), in which nearly all of the time is matrix products that
 both sides must do. The bar is for small weights, hence for ``mini``'s shape; both are printed and kept. The reference
-procedure is VirNucPro's, stated plainly: Biopython for translation, DNABERT-S one sequence at a time, fair-esm in
-batches of 2,048 tokens, the head in batches of 256, a table written at the end. Runs alternate; loading the models
-is left out on the reference's side and counted on ours.
+procedure is VirNucPro's, step by step (`reference_procedure`): files between the steps, DNABERT-S one sequence at a
+time, fair-esm in batches of 2,048 tokens, the head in batches of 256. Runs alternate in one process; both load their
+models and libraries are imported before.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 import torch
 from Bio import SeqIO
-from Bio.Seq import Seq
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 import seqassay
-from reference_models import PlainDnabert, fair_esm_means, random_dnabert_state
+from reference_models import random_dnabert_state
+from reference_procedure import ReferenceFiles, run_reference
 from seqassay.config import PredictSettings
 from seqassay.measure.provenance import provenance, utc_now
 from seqassay.models.bundle import write_bundle
@@ -43,6 +43,7 @@ from seqassay.predict.run import predict
 
 RESULTS = Path(__file__).parent / "results" / seqassay.__version__ / "end_to_end.json"
 READ_LENGTH = 150
+CHUNK_LENGTH = 300
 SEED = 7
 BAR_RATIO, BAR_SCORE = 3.0, 1e-4
 HEAD_DIM = 64  # of DNABERT-S
@@ -95,73 +96,49 @@ def trained_tokenizer(reads: list[tuple[str, str]]) -> Tokenizer:
     return tokenizer
 
 
-class Reference:
-    """The reference procedure and the files of its weights, from which our bundle is built."""
+def random_weights(folder: Path, tokenizer: Tokenizer, shape: Shape) -> tuple[ReferenceFiles, Path]:
+    """Random weights in the files that the reference loads, and a bundle of ours made of them."""
+    import esm
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer, shape: Shape) -> None:
-        import esm
+    torch.manual_seed(SEED)
+    d_model, n_layers, esm2 = shape.nucleotide_d_model, shape.nucleotide_layers, shape.protein
+    n_heads = d_model // HEAD_DIM
+    alphabet = esm.Alphabet.from_architecture("ESM-1b")
+    protein = esm.model.esm2.ESM2(esm2.n_layers, esm2.d_model, esm2.n_heads, alphabet).eval()
+    head = ClassifierHead(d_model + esm2.d_model).eval()
+    with torch.no_grad():
+        head.output_layer.weight.mul_(4)
 
-        torch.manual_seed(SEED)
-        self.tokenizer = tokenizer
-        d_model, n_layers, n_heads = (
-            shape.nucleotide_d_model,
-            shape.nucleotide_layers,
-            shape.nucleotide_d_model // HEAD_DIM,
-        )
-        state = random_dnabert_state(d_model=d_model, n_layers=n_layers, d_ff=4 * d_model)
-        self.dnabert = PlainDnabert(state, n_heads=n_heads)
-        esm2 = shape.protein
-        self.alphabet = esm.Alphabet.from_architecture("ESM-1b")
-        self.esm = esm.model.esm2.ESM2(esm2.n_layers, esm2.d_model, esm2.n_heads, self.alphabet).eval()
-        self.head = ClassifierHead(d_model + esm2.d_model).eval()
-        with torch.no_grad():
-            self.head.output_layer.weight.mul_(4)
-
-        nucleotide, protein = folder / "nucleotide", folder / "protein"
-        nucleotide.mkdir()
-        protein.mkdir()
-        torch.save(state, nucleotide / "pytorch_model.bin")
-        tokenizer.save(str(nucleotide / "tokenizer.json"))
-        config = {
-            "architectures": ["BertForMaskedLM"], "model_type": "bert", "hidden_size": d_model,
-            "num_attention_heads": n_heads, "num_hidden_layers": n_layers, "intermediate_size": 4 * d_model,
-            "vocab_size": 4096, "layer_norm_eps": 1e-12,
-        }  # fmt: skip
-        (nucleotide / "config.json").write_text(json.dumps(config))
-        cfg = argparse.Namespace(
-            encoder_layers=esm2.n_layers, encoder_embed_dim=esm2.d_model, encoder_attention_heads=esm2.n_heads
-        )
-        torch.save({"model": self.esm.state_dict(), "cfg": {"model": cfg}}, protein / "esm2_t6_8M_UR50D.pt")
-        self.bundle = write_bundle(
-            folder / "bundle", name="random", nucleotide=nucleotide, protein=protein / "esm2_t6_8M_UR50D.pt",
-            head=self.head, chunk_length=300,
-        ).path  # fmt: skip
-
-    def run(self, fasta: Path, out: Path) -> None:
-        """Reads in, per-frame table out."""
-        frames = [frame for record in SeqIO.parse(fasta, "fasta") for frame in stop_free_frames(record)]
-        with torch.no_grad():
-            nucleotide = torch.stack([self.dnabert.mean(self.tokenizer.encode(bases).ids) for _, bases, _ in frames])
-            protein = fair_esm_means(self.esm, self.alphabet, [residues for _, _, residues in frames])
-            merged = torch.cat([nucleotide, protein], dim=1)
-            scores = torch.cat([torch.softmax(self.head(part), dim=1) for part in merged.split(256)])
-        with out.open("w") as handle:
-            handle.write("Sequence_ID\tPrediction\tscore1\tscore2\n")
-            for (name, _, _), (others, virus) in zip(frames, scores.tolist(), strict=True):
-                handle.write(f"{name}\t{'virus' if virus > others else 'others'}\t{others}\t{virus}\n")
-
-
-def stop_free_frames(record: SeqIO.SeqRecord) -> list[tuple[str, str, str]]:
-    """(frame id, nucleotide partner, protein) of a read's frames without a stop."""
-    frames = []
-    for strand, seq in (("F", record.seq), ("R", record.seq.reverse_complement())):
-        for offset in range(3):
-            n_codons = (len(seq) - offset) // 3
-            residues = str(Seq(str(seq[offset : offset + 3 * n_codons])).translate())
-            if residues and "*" not in residues:
-                bases = str(seq[offset : offset + 3 * n_codons + 1])
-                frames.append((f"{record.id}_chunk_1{strand}{offset + 1}", bases, residues))
-    return frames
+    nucleotide = folder / "nucleotide"
+    nucleotide.mkdir()
+    files = ReferenceFiles(
+        dnabert=nucleotide / "pytorch_model.bin",
+        tokenizer=nucleotide / "tokenizer.json",
+        dnabert_heads=n_heads,
+        esm2=folder / "esm2_t6_8M_UR50D.pt",
+        classifier=folder / "model.pth",
+    )
+    torch.save(random_dnabert_state(d_model=d_model, n_layers=n_layers, d_ff=4 * d_model), files.dnabert)
+    tokenizer.save(str(files.tokenizer))
+    config = {
+        "architectures": ["BertForMaskedLM"], "model_type": "bert", "hidden_size": d_model,
+        "num_attention_heads": n_heads, "num_hidden_layers": n_layers, "intermediate_size": 4 * d_model,
+        "vocab_size": 4096, "layer_norm_eps": 1e-12,
+    }  # fmt: skip
+    (nucleotide / "config.json").write_text(json.dumps(config))
+    cfg = argparse.Namespace(
+        encoder_layers=esm2.n_layers,
+        encoder_embed_dim=esm2.d_model,
+        encoder_attention_heads=esm2.n_heads,
+        token_dropout=True,
+    )
+    torch.save({"model": protein.state_dict(), "cfg": {"model": cfg}}, files.esm2)
+    torch.save(head, files.classifier)
+    bundle = write_bundle(
+        folder / "bundle", name="random", nucleotide=nucleotide, protein=files.esm2, head=head,
+        chunk_length=CHUNK_LENGTH,
+    )  # fmt: skip
+    return files, bundle.path
 
 
 def differences(ours: Path, reference: Path) -> tuple[int, int, float]:
@@ -187,20 +164,22 @@ def measured(shape: Shape, reads: list[tuple[str, str]], repeats: int) -> dict[s
         fasta, few = folder / "reads.fasta", folder / "few.fasta"
         fasta.write_text("".join(f">{i}\n{s}\n" for i, s in reads))
         few.write_text("".join(f">{i}\n{s}\n" for i, s in reads[:50]))
-        reference = Reference(folder, trained_tokenizer(reads), shape)
+        files, bundle = random_weights(folder, trained_tokenizer(reads), shape)
         settings = PredictSettings(
-            inputs=(str(fasta),), output_dir=folder / "ours", model=str(reference.bundle), device="cpu", force=True
+            inputs=(str(fasta),), output_dir=folder / "ours", model=str(bundle), device="cpu", force=True
         )
-        reference.run(few, folder / "warm.txt")
+        theirs = folder / "reference"
+        theirs.mkdir()
+        run_reference(few, files, theirs, chunk_length=CHUNK_LENGTH)
         predict(replace(settings, inputs=(str(few),)))
         for _ in range(repeats):
             began = time.perf_counter()
-            reference.run(fasta, folder / "reference.txt")
+            table = run_reference(fasta, files, theirs, chunk_length=CHUNK_LENGTH)
             middle = time.perf_counter()
             predict(settings)
             reference_s.append(middle - began)
             ours_s.append(time.perf_counter() - middle)
-        n_frames, flips, worst = differences(folder / "ours" / "prediction_results.txt", folder / "reference.txt")
+        n_frames, flips, worst = differences(folder / "ours" / "prediction_results.txt", table)
     ratios = [r / o for r, o in zip(reference_s, ours_s, strict=True)]
     return {
         "frames": n_frames, "reference_s": reference_s, "ours_s": ours_s,
@@ -226,7 +205,7 @@ def main() -> None:
     for name, figures in shapes.items():
         print(f"shape {name}: {args.reads} reads, {figures['frames']} frames, {args.repeats} alternating runs")
         print(f"  reference procedure  {statistics.median(figures['reference_s']):8.2f} s")
-        print(f"  seqassay predict     {statistics.median(figures['ours_s']):8.2f} s (models loaded in it)")
+        print(f"  seqassay predict     {statistics.median(figures['ours_s']):8.2f} s")
         print(f"  ratio                {figures['ratio_median']:8.2f}   (lowest {figures['ratio_min']:.2f})")
         print(
             f"  labels that differ {figures['label_flips']}, "

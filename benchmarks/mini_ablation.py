@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from _known_records import unknown_records
 from seqassay import __version__
 from seqassay.measure.provenance import provenance, utc_now
 from seqassay.models.bundle import Bundle, load_bundle
@@ -32,6 +31,7 @@ from seqassay.models.weights import save_head
 from seqassay.predict.scoring import SequenceScorer
 from seqassay.train.calibrate import evidence_of_chunks
 from seqassay.train.dataset import LabelledChunks, LabelledRecords, evaluation_chunks, read_labelled
+from seqassay.train.dataset_known import unknown_records
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
 from seqassay.train.scoring import group_balanced_auc, roc_auc
 

@@ -31,7 +31,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from _known_records import unknown_records
 from _mini_figures import Resampling, ScoredFragments, fragment_figures, number, share
 from _mini_made_up import LENGTHS as MADE_UP_LENGTHS
 from _mini_made_up import N_OF_A_KIND, made_up_sequences
@@ -47,8 +46,9 @@ from seqassay.predict.scoring import SequenceScorer, call_sequences, evidence_of
 from seqassay.sequences.ragged import Ragged
 from seqassay.sequences.reading import InputSettings, read_shards
 from seqassay.train.dataset import LabelledRecords, evaluation_chunks, read_labelled
+from seqassay.train.dataset_known import unknown_records
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
-from seqassay.train.made_up import KINDS
+from seqassay.train.made_up import KIND_SHARES
 
 LENGTHS = (100, 150, 250, 300, 500, 1000, 3000)
 BASELINE_LENGTHS = (150, 300, 500, 1000)
@@ -378,7 +378,7 @@ def main() -> None:
         print(length, summary(figures), flush=True)
     record["baselines"] = {"names": list(BASELINES), "missing": missing, "trained": settings}
     record["made_up"] = made_up_figures(split, model, options.n_made_up)
-    record["made_up_in_training"] = list(KINDS)
+    record["made_up_in_training"] = list(KIND_SHARES)
     record["fdr_mixes"] = fdr_mixes(
         split.records, model.probabilities, model.bundle.calibration, resampling, size=options.n_mix
     )

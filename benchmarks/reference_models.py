@@ -56,12 +56,14 @@ class PlainDnabert:
         return F.layer_norm(x, x.shape[-1:], self.state[f"{name}.weight"], self.state[f"{name}.bias"], self.eps)
 
     def _bias(self, length: int) -> Tensor:
-        slopes = torch.tensor(_slopes(self.n_heads)).view(-1, 1, 1)
+        slopes = torch.tensor(alibi_slopes(self.n_heads)).view(-1, 1, 1)
         place = torch.arange(length)
         return -slopes * (place[None] - place[:, None]).abs().float()
 
 
-def _slopes(n: int) -> list[float]:
+def alibi_slopes(n: int) -> list[float]:
+    """ALiBi's slope of every head (Press et al. 2022, as the authors extend it to other numbers than powers of two)."""
+
     def series(m: int) -> list[float]:
         start = 2 ** (-(2 ** -(math.log2(m) - 3)))
         return [start * start**i for i in range(m)]

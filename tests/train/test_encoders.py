@@ -178,3 +178,16 @@ def test_substitutions_stay_below_their_rate() -> None:
     assert rates.mean() == pytest.approx(0.05, abs=0.02)
     assert rates.std() > 0.01  # each chunk has its own
     assert set(np.unique(chunks.bases.values)) == {ord("A")}  # the input is untouched
+
+
+@pytest.mark.parametrize(("recipe", "tokenizer"), SIDES)
+def test_made_up_sequences_in_the_training_are_learnt_and_count_in_the_choice_of_a_state(
+    recipe: Recipe, tokenizer: NucleotideTokenizer | None, records: Records, tmp_path: Path
+) -> None:
+    trainer = EncoderTrainer(replace(recipe, made_up_share=0.3, steps=48), *records, tokenizer, tmp_path)
+    before = trainer.evaluate(trainer.average)
+    after = trainer.evaluate(trainer.run())
+    assert after["made_up_auc_60"] > 0.9 > before["made_up_auc_60"]
+    figures = [value for name, value in after.items() if name != "selection"]
+    assert len(figures) == 3
+    assert after["selection"] == pytest.approx(np.mean(figures))

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from seqassay.train.made_up import KINDS, Kind, made_up
+from seqassay.train.made_up import KIND_SHARES, Kind, made_up
 
 REAL = np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(1).choice(4, (40, 300), p=[0.4, 0.1, 0.1, 0.4])]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KIND_SHARES)
 def test_shape_letters_and_seed(kind: Kind) -> None:
     made = made_up(kind, REAL, np.random.default_rng(5))
     assert made.shape == REAL.shape

@@ -1,7 +1,8 @@
 """Build the embedded bundle: ``python -m seqassay.train.mini PART --data GENOMES --work FOLDER``.
 
 A part is one of `seqassay.train.encoder_bundle`, or ``bundle``, which joins and calibrates what they made. Parts read
-``train.fa.gz`` and ``valid.fa.gz``, never the test file. Interrupted, the same command goes on from its checkpoint.
+``train.fa.gz`` and ``valid.fa.gz`` (less the records that train knows), never the test file. Interrupted, the same
+command goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 
 from seqassay.train.dataset import read_labelled
+from seqassay.train.dataset_known import unknown_records
 from seqassay.train.encoder_bundle import Plan, build_bundle, train_part
 from seqassay.train.encoders import (
     MINI_GROUP_WEIGHTS,
@@ -23,6 +25,8 @@ from seqassay.train.encoders import (
     MINI_PROTEIN_FINISH,
     Recipe,
 )
+
+log = logging.getLogger(__name__)
 
 DESCRIPTION = (
     "Small encoders and heads trained on public database records of viruses, phages and their hosts; "
@@ -60,11 +64,13 @@ def main(arguments: list[str] | None = None) -> None:
         description=DESCRIPTION,
         source=f"trained by seqassay.train.mini, seed {options.seed}",
     )
-    valid = read_labelled(options.data / "valid.fa.gz")
+    train = read_labelled(options.data / "train.fa.gz")
+    unknown = unknown_records(read_labelled(options.data / "valid.fa.gz"), {"train": train})
+    log.info("valid without what train knows: %s", unknown.facts)
     if options.part == "bundle":
-        build_bundle(plan, valid, options.work, options.bundle, threads=options.threads)
+        build_bundle(plan, unknown.records, options.work, options.bundle, threads=options.threads)
     else:
-        train_part(plan, options.part, read_labelled(options.data / "train.fa.gz"), valid, options.work)
+        train_part(plan, options.part, train, unknown.records, options.work)
 
 
 if __name__ == "__main__":

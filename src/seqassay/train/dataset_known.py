@@ -1,4 +1,4 @@
-"""Records of a reported split that the splits before it know already: they are left out of every figure."""
+"""Records of a split that the splits before it know already: left out of selection, calibration and every figure."""
 
 from __future__ import annotations
 
