@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 
 from seqassay import __version__
+from seqassay.evaluate.classification import roc_auc
 from seqassay.measure.provenance import provenance, utc_now
 from seqassay.models.bundle import Bundle, load_bundle
 from seqassay.models.calibration import Evidence
@@ -33,7 +34,7 @@ from seqassay.train.calibrate import evidence_of_chunks
 from seqassay.train.dataset import LabelledChunks, LabelledRecords, evaluation_chunks, read_labelled
 from seqassay.train.dataset_known import unknown_records
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
-from seqassay.train.scoring import group_balanced_auc, roc_auc
+from seqassay.train.scoring import group_balanced_auc
 
 LENGTHS = (150, 300)  # bases
 MOST_PER_RECORD = 3  # fragments: every one is scored by three models

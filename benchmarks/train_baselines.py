@@ -40,6 +40,7 @@ from baseline_models import (
     kmer_features,
 )
 from seqassay.durable import write_durably
+from seqassay.evaluate.classification import roc_auc
 from seqassay.measure.provenance import provenance
 from seqassay.sequences.ragged import Ragged
 from seqassay.train.dataset import (
@@ -51,7 +52,7 @@ from seqassay.train.dataset import (
     reverse_complement,
 )
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
-from seqassay.train.scoring import group_balanced_auc, roc_auc
+from seqassay.train.scoring import group_balanced_auc
 
 LENGTHS = (150, 300, 500, 1000)
 SEED = 2026

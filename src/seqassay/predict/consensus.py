@@ -33,14 +33,21 @@ class ChunkConsensus:
 
     Attributes:
         chunk: index of the chunk within the shard.
-        max_others, max_virus: largest scores over its frames, float32.
+        max_others, max_virus: largest scores over its frames, in their own number format.
         is_virus: ``max_virus >= max_others``.
     """
 
     chunk: Int64Array
-    max_others: npt.NDArray[np.float32]
-    max_virus: npt.NDArray[np.float32]
+    max_others: npt.NDArray[np.floating[Any]]
+    max_virus: npt.NDArray[np.floating[Any]]
     is_virus: npt.NDArray[np.bool_]
+
+    @property
+    def score(self) -> npt.NDArray[np.float64]:
+        """VirNucPro's score of every chunk: max1 / (max0 + max1)."""
+        virus = self.max_virus.astype(np.float64)
+        score: npt.NDArray[np.float64] = virus / (virus + self.max_others)
+        return score
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ class SequenceCalls:
     is_virus: npt.NDArray[np.bool_]
 
 
-def chunk_consensus(frame_chunk: Int64Array, scores_F2: npt.NDArray[np.float32]) -> ChunkConsensus:
+def chunk_consensus(frame_chunk: Int64Array, scores_F2: npt.NDArray[np.floating[Any]]) -> ChunkConsensus:
     """Largest score of each class over a chunk's frames.
 
     Args:
@@ -131,7 +138,7 @@ def sequence_calls(
 
 
 def mean_chunk_score(chunk_sequence: Int64Array, chunks: ChunkConsensus, n_sequences: int) -> npt.NDArray[np.float64]:
-    """VirNucPro's score of every sequence: mean of max1 / (max0 + max1) over its classified chunks, NaN without one.
+    """VirNucPro's score of every sequence: the mean of its classified chunks' scores, NaN without one.
 
     Args:
         chunk_sequence: sequence of every chunk.
@@ -139,9 +146,7 @@ def mean_chunk_score(chunk_sequence: Int64Array, chunks: ChunkConsensus, n_seque
     """
     scored_sequence = chunk_sequence[chunks.chunk]
     n_scored = np.bincount(scored_sequence, minlength=n_sequences)
-    virus = chunks.max_virus.astype(np.float64)
-    chunk_score = virus / (virus + chunks.max_others)
-    summed = np.bincount(scored_sequence, weights=chunk_score, minlength=n_sequences)
+    summed = np.bincount(scored_sequence, weights=chunks.score, minlength=n_sequences)
     return _ratio(summed, n_scored)
 
 

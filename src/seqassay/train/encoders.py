@@ -34,6 +34,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from seqassay.engine.tokens import NucleotideTokenizer
 from seqassay.errors import ModelError
+from seqassay.evaluate.classification import roc_auc
 from seqassay.models.dnabert import DnabertConfig
 from seqassay.models.esm2 import Esm2Config
 from seqassay.sequences.ragged import Ragged
@@ -42,7 +43,7 @@ from seqassay.train.dataset import ChunkSampler, LabelledChunks, LabelledRecords
 from seqassay.train.frame_batches import FrameBatch, make_batch, mask_tokens, mutate_residues
 from seqassay.train.kmer_tokenizer import MASK_ID
 from seqassay.train.made_up import KIND_SHARES, made_up
-from seqassay.train.scoring import group_balanced_auc, roc_auc, score_chunks
+from seqassay.train.scoring import group_balanced_auc, score_chunks
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqassay.train.scoring import roc_auc
+from seqassay.evaluate.classification import rates, roc_auc
+from seqassay.predict import consensus
 
 
 def binary_metrics(
@@ -27,21 +28,19 @@ def binary_metrics(
         None for what is not defined: the AUC of one class, the precision where nothing was called.
     """
     called_N = scores_N > 0.5 if called_N is None else called_N
-    is_viral_N = labels_N == 1
-    true_viral, called, viral = int((called_N & is_viral_N).sum()), int(called_N.sum()), int(is_viral_N.sum())
-    n = len(labels_N)
-    false_viral, missed = called - true_viral, viral - true_viral
-    auc = roc_auc(labels_N, scores_N)
+    outcomes_N = 2 * (labels_N == 1) + called_N
+    counts_4 = np.bincount(outcomes_N, minlength=4)
+    true_other, false_viral, missed, true_viral = counts_4.tolist()
+    figures = {name: float(value[0]) for name, value in rates(counts_4[None].astype(np.float64)).items()}
+    # Scores are no numbers where training diverges; the loss is refused for it, with the step it happened in.
+    figures["roc_auc"] = float("nan") if np.isnan(scores_N).any() else roc_auc(labels_N, scores_N)
+    names = ("accuracy", "precision", "recall", "f1", "roc_auc")
     return {
-        "n": n,
-        "accuracy": _share(n - false_viral - missed, n),
-        "precision": _share(true_viral, called),
-        "recall": _share(true_viral, viral),
-        "f1": _share(2 * true_viral, called + viral),
-        "roc_auc": None if np.isnan(auc) else auc,
+        "n": len(labels_N),
+        **{name: None if np.isnan(figures[name]) else figures[name] for name in names},
         "true_viral": true_viral,
         "false_viral": false_viral,
-        "true_other": n - viral - false_viral,
+        "true_other": true_other,
         "missed_viral": missed,
     }
 
@@ -58,10 +57,5 @@ def chunk_consensus(
     Returns:
         a score for every chunk that has a frame, and each one's first frame.
     """
-    first_N = np.flatnonzero(np.diff(chunk_F, prepend=chunk_F[0] - 1))
-    virus_N, others_N = np.maximum.reduceat(scores_F, first_N), np.maximum.reduceat(1 - scores_F, first_N)
-    return virus_N / (virus_N + others_N), first_N
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+    chunks = consensus.chunk_consensus(chunk_F, np.stack([1 - scores_F, scores_F], axis=1))
+    return chunks.score, np.searchsorted(chunk_F, chunks.chunk)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from seqassay.engine.tokens import NucleotideTokenizer
+from seqassay.evaluate.classification import roc_auc
 from seqassay.train.classifier import SideClassifier, mean_of_chunks
 from seqassay.train.dataset import LabelledChunks
 from seqassay.train.frame_batches import make_batch
@@ -44,23 +45,6 @@ def score_chunks(
     return log_odds
 
 
-def roc_auc(
-    labels: npt.NDArray[np.int64],
-    scores: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64] | None = None,
-) -> float:
-    """Area under the ROC curve, ties counted half, every example with its weight; NaN where a class has none."""
-    weights = np.ones(len(labels)) if weights is None else weights
-    _, inverse = np.unique(scores, return_inverse=True)
-    positive = np.bincount(inverse, weights * (labels == 1))
-    negative = np.bincount(inverse, weights * (labels == 0))
-    total = positive.sum() * negative.sum()
-    if not total:
-        return float("nan")
-    below = np.cumsum(negative) - negative
-    return float((positive * (below + negative / 2)).sum() / total)
-
-
 def group_balanced_auc(
     labels: npt.NDArray[np.int64],
     scores: npt.NDArray[np.float64],
@@ -71,6 +55,8 @@ def group_balanced_auc(
 ) -> float:
     """ROC-AUC with the groups at their training weights; groups of under ``min_chunks`` chunks are left out.
 
+    NaN where all are, or a class has no chunk.
+
     A validation file has what was at hand: three quarters of ours is bacteria. Chosen on the plain AUC, a model
     would be the one that knows bacteria best.
     """
@@ -79,4 +65,4 @@ def group_balanced_auc(
         of_group = groups == group
         if of_group.sum() >= min_chunks:
             weights[of_group] = group_weights.get(group, 0.0) / of_group.sum()
-    return roc_auc(labels, scores, weights)
+    return roc_auc(labels, scores, weights) if weights.any() else float("nan")
