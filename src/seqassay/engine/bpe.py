@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqassay.compiled import compiled
+from seqassay.sequences.ragged import Ragged
 
 # A, C, G and T differ in bits 1 and 2 of their ASCII codes: (byte >> 1) & 3.
 _CODE = {"A": 0, "C": 1, "T": 2, "G": 3}
@@ -78,6 +79,14 @@ class DnaBpe:
         by_left, self._left_class = _distinct_rows(_invalid_pairs(texts, tokens, merges))
         by_right, self._right_class = _distinct_rows(by_left.T)
         self._invalid = np.packbits(by_right.T, axis=1, bitorder="little")
+
+    def takes(self, sequences: Ragged) -> npt.NDArray[np.bool_]:
+        """Which sequences hold no byte but A, C, G and T."""
+        values = sequences.values[sequences.offsets[0] : sequences.offsets[-1]]
+        is_base = values == ord("A")
+        for base in b"CGT":  # whole-array comparisons are faster than a table of 256
+            is_base |= values == base
+        return sequences.free_of(~is_base)
 
     def encode(
         self, bases: npt.NDArray[np.uint8], offsets: IndexArray, before: Sequence[int] = (), after: Sequence[int] = ()

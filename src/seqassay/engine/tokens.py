@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer as ReferenceTokenizer
 
 from seqassay.engine.bpe import DnaBpe, UnsupportedVocabularyError
+from seqassay.engine.kmers import DnaWords, words_of
 from seqassay.errors import ModelError
 from seqassay.sequences.ragged import Ragged, offsets_of
 
@@ -71,8 +73,9 @@ class ProteinTokenizer:
 class NucleotideTokenizer:
     """A nucleotide model's ``tokenizer.json``; gives what the `tokenizers` package gives, on every input.
 
-    Sequences of A, C, G and T go through `DnaBpe` (about ten times as fast) when the file describes plain byte-pair
-    encoding; all others, and other kinds of tokenizer, go through the package itself.
+    Plain sequences go through `DnaBpe` (about ten times as fast) when the file describes byte-pair encoding and nothing
+    else, and through `DnaWords` when it describes words of k bases; all others, and other kinds of tokenizer, go
+    through the package itself.
     """
 
     def __init__(self, definition: str) -> None:
@@ -94,7 +97,7 @@ class NucleotideTokenizer:
         # Without its post-processor: what the model alone makes of a text.
         bare = ReferenceTokenizer.from_str(json.dumps({**settings, "post_processor": None}))
         self._around = self._special_ids_around(bare)
-        self._dna_bpe = _fast_path(settings, bare) if self._around else None
+        self._fast = _fast_path(settings, bare) if self._around else None
 
     @classmethod
     def from_file(cls, path: Path | str) -> NucleotideTokenizer:
@@ -116,32 +119,23 @@ class NucleotideTokenizer:
     @property
     def is_fast(self) -> bool:
         """Whether plain sequences take the fast path."""
-        return self._dna_bpe is not None
+        return self._fast is not None
 
     def encode(self, sequences: Ragged) -> Ragged:
         """Ids (``int32``) of every sequence (``uint8`` upper-case letters), special tokens included."""
-        if self._dna_bpe is None or self._around is None:
+        if self._fast is None or self._around is None:
             return self._encode_by_reference(sequences)
-        is_plain = _is_acgt_only(sequences)
+        is_plain = self._fast.takes(sequences)
         if is_plain.all():
-            return self._encode_plain(sequences, self._dna_bpe, self._around)
+            return _encode_plain(sequences, self._fast, self._around)
         plain, other = np.flatnonzero(is_plain), np.flatnonzero(~is_plain)
         parts = (
-            self._encode_plain(sequences.take(plain), self._dna_bpe, self._around),
+            _encode_plain(sequences.take(plain), self._fast, self._around),
             self._encode_by_reference(sequences.take(other)),
-        )
-        both = Ragged(
-            np.concatenate([part.values for part in parts]),
-            np.concatenate([parts[0].offsets, parts[0].offsets[-1] + parts[1].offsets[1:]]),
         )
         place = np.empty(len(sequences), np.int64)
         place[np.concatenate([plain, other])] = np.arange(len(sequences))
-        return both.take(place)
-
-    def _encode_plain(self, sequences: Ragged, dna_bpe: DnaBpe, around: tuple[list[int], list[int]]) -> Ragged:
-        begin, end = sequences.offsets[0], sequences.offsets[-1]
-        bases: npt.NDArray[np.uint8] = sequences.values[begin:end].astype(np.uint8, copy=False)
-        return Ragged.from_lengths(*dna_bpe.encode(bases, sequences.offsets - begin, *around))
+        return Ragged.joined(parts).take(place)
 
     def _encode_by_reference(self, sequences: Ragged) -> Ragged:
         texts = [item.decode("latin-1") for item in sequences.to_bytes()]
@@ -163,53 +157,59 @@ class NucleotideTokenizer:
         return None
 
 
-def _fast_path(settings: Mapping[str, Any], bare: ReferenceTokenizer) -> DnaBpe | None:
-    """The fast encoder, where the definition is one it follows exactly."""
-    reason = _why_not_plain_bpe(settings)
-    if reason is None:
-        model = settings["model"]
-        merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
-        texts = [text for text in model["vocab"] if text and set(text) <= set("ACGT")]
-        encodings = bare.encode_batch(texts)
-        reachable = [t for t, e in zip(texts, encodings, strict=True) if e.ids == [model["vocab"][t]]]
-        try:
-            return DnaBpe(model["vocab"], merges, reachable)
-        except UnsupportedVocabularyError as error:
-            reason = str(error)
-    logger.info("nucleotide sequences are tokenised by the tokenizers package: %s", reason)
+def _encode_plain(sequences: Ragged, fast: DnaBpe | DnaWords, around: tuple[list[int], list[int]]) -> Ragged:
+    begin, end = sequences.offsets[0], sequences.offsets[-1]
+    letters: npt.NDArray[np.uint8] = sequences.values[begin:end].astype(np.uint8, copy=False)
+    return Ragged.from_lengths(*fast.encode(letters, sequences.offsets - begin, *around))
+
+
+def _fast_path(settings: Mapping[str, Any], bare: ReferenceTokenizer) -> DnaBpe | DnaWords | None:
+    """The fast encoder, where the definition is one that it follows exactly."""
+    is_words = settings["model"].get("type") == "WordLevel"
+    found = _words(settings) if is_words else _byte_pairs(settings, bare)
+    if not isinstance(found, str):
+        return found
+    logger.info("nucleotide sequences are tokenised by the tokenizers package: %s", found)
     return None
 
 
-def _is_acgt_only(sequences: Ragged) -> npt.NDArray[np.bool_]:
-    """Which sequences hold no byte but A, C, G and T."""
-    begin = sequences.offsets[0]
-    values = sequences.values[begin : sequences.offsets[-1]]
-    is_plain = values == ord("A")
-    for base in b"CGT":  # whole-array comparisons are faster than a table of 256
-        is_plain |= values == base
-    others = np.flatnonzero(~is_plain)
-    plain = np.ones(len(sequences), np.bool_)
-    plain[np.searchsorted(sequences.offsets - begin, others, side="right") - 1] = False
-    return plain
+def _words(settings: Mapping[str, Any]) -> DnaWords | str:
+    """The encoder of words of k bases, or why it would not do."""
+    found = words_of(settings)
+    return found if isinstance(found, str) else _more_than_the_model(settings, string.ascii_letters) or DnaWords(*found)
 
 
-def _why_not_plain_bpe(settings: Mapping[str, Any]) -> str | None:
-    """What in a ``tokenizer.json`` goes beyond byte-pair encoding of the whole text; None when nothing does."""
+def _byte_pairs(settings: Mapping[str, Any], bare: ReferenceTokenizer) -> DnaBpe | str:
+    """The encoder of byte pairs of the whole text, or why it would not do."""
     model = settings["model"]
     if model.get("type") != "BPE":
         return f"its model is {model.get('type')}"
     for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
         if model.get(option):
             return f"it uses {option}"
-    if settings.get("normalizer"):
-        return "it has a normalizer"
     pre_tokenizer = (settings.get("pre_tokenizer") or {"type": None})["type"]
     if pre_tokenizer not in (None, "Whitespace", "WhitespaceSplit"):
         return f"its pre-tokenizer is {pre_tokenizer}"
+    if more := _more_than_the_model(settings, "ACGT"):
+        return more
+    merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
+    texts = [text for text in model["vocab"] if text and set(text) <= set("ACGT")]
+    encodings = bare.encode_batch(texts)
+    reachable = [t for t, e in zip(texts, encodings, strict=True) if e.ids == [model["vocab"][t]]]
+    try:
+        return DnaBpe(model["vocab"], merges, reachable)
+    except UnsupportedVocabularyError as error:
+        return str(error)
+
+
+def _more_than_the_model(settings: Mapping[str, Any], letters: str) -> str | None:
+    """What in a ``tokenizer.json`` changes texts of these letters before or after its model; None when nothing does."""
+    if settings.get("normalizer"):
+        return "it has a normalizer"
     post_processor = (settings.get("post_processor") or {"type": None})["type"]
     if post_processor not in (None, "TemplateProcessing", "BertProcessing"):
         return f"its post-processor is {post_processor}"
     for token in settings.get("added_tokens") or []:
-        if set(token["content"]) <= set("ACGT"):
+        if set(token["content"]) <= set(letters):
             return f"it has the added token {token['content']!r}"
     return None

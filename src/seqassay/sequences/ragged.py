@@ -73,6 +73,13 @@ class Ragged:
         positions += np.arange(offsets[-1], dtype=np.int64)
         return Ragged(self.values[positions], offsets)
 
+    def free_of(self, marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which items hold no marked value; ``marked`` has an entry for every value from the first item's on."""
+        free = np.ones(len(self), np.bool_)
+        places = np.flatnonzero(marked)
+        free[np.searchsorted(self.offsets - self.offsets[0], places, side="right") - 1] = False
+        return free
+
     def unique(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Distinct items: indices of their first occurrences (ascending) and, for every item, which of them it is."""
         seen: dict[bytes, int] = {}
