@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from seqassay.cli.dataset import summary_lines
 from seqassay.errors import InputError, ResourceError, UsageError
 from seqassay.train import dataset_folder
 from seqassay.train.dataset import read_labelled
@@ -222,7 +224,8 @@ def test_a_genome_in_two_splits(tmp_path: Path) -> None:
         ({"inputs": ()}, "no input given"),
         ({"split_by": None}, "is in no split"),
         ({"split_table": "x.tsv"}, "not both"),
-        ({"split_by": "family", "groups": ("virus",)}, "one label only"),
+        ({"split_by": "family", "groups": ("virus",)}, "all 24 records have the label viral"),
+        ({"sketch_scale": 0}, "the sketch scale is 0"),
         ({"fractions": {"train": 0.999, "valid": 0.0005, "test": 0.0005}, "groups": ("virus", "human")}, "is empty"),
         ({"balance": ("dev",)}, "no split is called 'dev'"),
         ({"max_shared": 1.5}, "--max-shared is 1.5"),
@@ -244,6 +247,52 @@ def test_a_split_that_ends_up_empty(tmp_path: Path) -> None:
     path = write_source(tmp_path / "x.fa", n_taxa=2)
     with pytest.raises(InputError, match="is empty"):
         build_dataset(settings(tmp_path, path, split_by="family"))
+
+
+@pytest.mark.parametrize("how", ["genomes", "near-duplicates"])
+def test_a_split_whose_records_are_all_dropped(tmp_path: Path, how: str) -> None:
+    """Dropping makes no dataset without a training set."""
+    train = write_source(tmp_path / "train.fa", n_taxa=2, split="train")
+    test = tmp_path / "test.fa"
+    text = train.read_text().replace("split=train", "split=test")
+    if how == "near-duplicates":  # of other genomes, and a base longer
+        text = re.sub(r"\n(?=[A-Z])", "\nC", re.sub(r">(\S+)", r">\1x", text))
+    test.write_text(text)
+    one = settings(
+        tmp_path, train, test, split_by=None, drops_shared_genomes=how == "genomes", drops_near_duplicates=True
+    )
+    reason = "genome in a later split" if how == "genomes" else "near duplicate"
+    with pytest.raises(InputError, match=rf"the split train is empty; left out: 16 records \({reason}\)"):
+        build_dataset(one)
+    assert not one.output_dir.exists()
+
+
+def test_a_split_that_loses_its_chunks_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "x.fa"
+    stops = "TAATTAATTAACTAACTAGCTAGATAG" * 40  # a stop in all six frames
+    plain = write_source(path, split="train").read_text()
+    path.write_text(plain + f">a label=viral split=test\n{stops}\n>b label=other split=test\nG{stops}\n")
+    with pytest.raises(InputError, match=r"the split test is empty; left out: .*chunks \(no stop free frame\)"):
+        build_dataset(settings(tmp_path, path, split_by=None))
+
+
+def test_no_record_left(tmp_path: Path) -> None:
+    path = write_source(tmp_path / "x.fa", split="none")
+    for split_by in (None, "taxon"):
+        with pytest.raises(InputError, match=r"; left out: 96 records \(split none\)"):
+            build_dataset(settings(tmp_path, path, split_by=split_by))
+
+
+def test_names_in_two_splits_are_counted(tmp_path: Path, source: Path) -> None:
+    """Genomes are apart; what else the splits share decides what a test says, and is in the manifest."""
+    assert build_dataset(settings(tmp_path, source))["in_two_splits"]["taxon"] == 0
+    of_genomes = replace(settings(tmp_path, source, split_by="genome"), output_dir=tmp_path / "genomes")
+    shared = build_dataset(of_genomes)["in_two_splits"]
+    assert shared["family"] > 0
+    assert shared["study"] == 0
+    assert "families (no genome)" in "\n".join(
+        summary_lines(json.loads((tmp_path / "genomes/dataset.json").read_text()))
+    )
 
 
 def test_nothing_foreign_is_ever_replaced(tmp_path: Path, source: Path) -> None:

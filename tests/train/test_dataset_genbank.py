@@ -124,6 +124,8 @@ def test_labels_by_taxonomy(lineage: str, division: str, found: tuple[str, str])
         (lambda text: text.replace("ORIGIN", "CONTIG      join(AB1.1:1..81)\nORIGIN", 1).split("ORIGIN")[0] + "//\n",
          "record 2"),
         (lambda text: text.replace("1 ccatggctga", "1 ccatg*ctga"), "record 2 (NC_2.1): '*' at position 6"),
+        (lambda text: text.replace("3..71\n", f"3..71\n{'':21}/transl_table=77\n"),
+         "a coding sequence has the genetic code '77', which is none of NCBI's"),
         (lambda text: text.replace(" 81 bp", " 99 bp"), "record 2: this record cannot be read"),
     ],
 )  # fmt: skip

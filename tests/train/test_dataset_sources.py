@@ -70,7 +70,10 @@ def test_a_sequence_longer_than_the_csv_module_allows_by_itself(tmp_path: Path) 
         ("id,sequence\na,\n", "line 2: the column sequence is empty"),
         ("id,sequence\n,ACGT\n", "line 2: the column id is empty"),
         ("id,sequence\na b,ACGT\n", "the id 'a b' has white space in it"),
-        ("id,sequence\na,MKLF\n", "record 1 (a), line 2: 'L' at position 3"),
+        (
+            "id,sequence\na,MKLF\n",
+            "record 1 (a), line 2: 'L' at position 3 of the sequence is not a nucleotide letter\n",
+        ),
         ('id,sequence\n"a,ACGT\n', "this is no CSV or TSV file"),
         ("@r\nACGT\n+\nIIII\n", "this is FASTQ"),
         ("hello\n", "this is no FASTA, CSV or GenBank"),

@@ -189,6 +189,11 @@ def summary_lines(manifest: dict[str, Any]) -> list[str]:
     for what, unit_name in (("left_out_records", "records"), ("left_out_chunks", "chunks")):
         for reason, count in manifest[what].items():
             lines.append(f"left out: {count[unit_name]:,} {unit_name} ({reason.replace('_', ' ')})")
+    shared = manifest["in_two_splits"]
+    if any(shared.values()):
+        names = {"taxon": "taxa", "family": "families", "study": "studies"}
+        shown = ", ".join(f"{n:,} {names[key] if n > 1 else key}" for key, n in shared.items() if n)
+        lines.append(f"in more than one split: {shown} (no genome)")
     near = manifest["near_duplicates"]
     lines += [
         f"31-mers of {row['of']} in {row['within']}: mean {row['mean']:.2%}, p99 {row['p99']:.2%}, "

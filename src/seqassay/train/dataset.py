@@ -20,7 +20,8 @@ from seqassay.sequences.reading import InputSettings, read_shards
 
 LABELS = {"other": 0, "viral": 1}
 BASES_PER_CHUNK = 2000  # of a long record, in an evaluation
-_FIELD = re.compile(r'(\w+)=("[^"]*"|\S+)')
+# Only from the beginning of a word: else a header of a million letters takes a million looks at each of them.
+_FIELD = re.compile(r'(?<!\w)(\w+)=("[^"]*"|\S+)')
 # What is not a plain base is N, in every strand and frame the same; U is read as T.
 _BASE = np.full(256, ord("N"), np.uint8)
 for _letter in "ACGT":
@@ -69,6 +70,11 @@ class LabelledChunks:
         return LabelledChunks(self.record[indices], self.labels[indices], self.bases.take(indices))
 
 
+def header_fields(header: str) -> dict[str, str]:
+    """The ``name=value`` and ``name="some words"`` of a FASTA header; the last of a name counts."""
+    return {name: value.strip('"').strip() for name, value in _FIELD.findall(header)}
+
+
 def read_labelled(path: Path | str) -> LabelledRecords:
     """Read a labelled FASTA file (plain or compressed).
 
@@ -82,7 +88,7 @@ def read_labelled(path: Path | str) -> LabelledRecords:
     parts: list[npt.NDArray[np.uint8]] = []
     for shard in read_shards(InputSettings(paths=(str(path),))):
         for name, header in zip(shard.ids, shard.headers, strict=True):
-            fields = {key: value.strip('"') for key, value in _FIELD.findall(header)}
+            fields = header_fields(header)
             if fields.get("label") not in LABELS or "group" not in fields:
                 raise InputError(
                     f"needs label=viral or label=other, and group=…; the header reads {header[:80]!r}",

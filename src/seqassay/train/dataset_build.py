@@ -24,7 +24,7 @@ from seqassay.train.dataset_chunks import ChunkRule, Items, balanced, cut_items
 from seqassay.train.dataset_folder import MANIFEST, check_place, sha256_of, staged_folder, write_gzip
 from seqassay.train.dataset_near import control_near_duplicates
 from seqassay.train.dataset_output import counts_of, fasta_of
-from seqassay.train.dataset_sketch import DEFAULT_SCALE
+from seqassay.train.dataset_sketch import DEFAULT_SCALE, check_scale
 from seqassay.train.dataset_sources import (
     LEFT_OUT,
     SPLITS,
@@ -45,6 +45,7 @@ from seqassay.train.dataset_split import (
     draw_splits,
     drop_shared_genomes,
     sequence_digest,
+    shared_names,
 )
 
 FORMAT, VERSION = "seqassay-dataset", 1
@@ -104,6 +105,7 @@ class BuildSettings:
                 raise UsageError(f"no split is called {split!r}", hint=f"--balance takes {', '.join(SPLITS)} or all")
         if not 0 <= self.max_shared <= 1:
             raise UsageError(f"--max-shared is {self.max_shared}", hint="it is a share, from 0 to 1")
+        check_scale(self.sketch_scale)
         if self.seed < 0:
             raise UsageError(f"the seed is {self.seed}", hint="it must be 0 or more")
         self.rule.check()
@@ -142,11 +144,15 @@ def _build_into(folder: Path, settings: BuildSettings, progress: RunProgress) ->
     records = _assign_splits(records, settings)
     _leave_out(left_out, "split_none", [record for record in records if record.split == LEFT_OUT])
     records = [record for record in records if record.split != LEFT_OUT]
+    # of the splits that there are now, none may be lost on the way to the files
+    wanted = {record.split for record in records} | set(
+        check_fractions(settings.fractions) if settings.split_by else ()
+    )
     if settings.drops_shared_genomes:
         records, dropped = drop_shared_genomes(records)
         _leave_out(left_out, "genome_in_a_later_split", dropped)
     check_genomes(records)
-    check_labels(records, wanted=check_fractions(settings.fractions) if settings.split_by else ())
+    check_labels(records, wanted, left_out)
 
     progress.stage = "comparing splits"
     near = control_near_duplicates(
@@ -157,7 +163,7 @@ def _build_into(folder: Path, settings: BuildSettings, progress: RunProgress) ->
     )
     _leave_out(left_out, "near_duplicate", near.dropped)
     records = near.kept
-    check_labels(records)
+    check_labels(records, wanted, left_out)
 
     progress.stage = "cutting chunks"
     items, cut, left_out_chunks = cut_items(records, settings.rule)
@@ -165,7 +171,7 @@ def _build_into(folder: Path, settings: BuildSettings, progress: RunProgress) ->
     chosen = items.take(_balance(items, records, settings))
     left_out_chunks.add("balance", items.length[_not_in(items, chosen)])
     _leave_out(left_out, "no_chunk_left", _without_items(records, chosen))
-    _check_items(records, chosen)
+    check_labels(_with_items(records, chosen), wanted, left_out_chunks.counts)
 
     manifest |= {
         "cut": cut.counts.get("all", {}) if settings.rule.chunk_length else None,
@@ -173,6 +179,7 @@ def _build_into(folder: Path, settings: BuildSettings, progress: RunProgress) ->
         "left_out_chunks": left_out_chunks.counts if settings.rule.chunk_length else {},
         "balance": {"splits": list(settings.balance), "before": before} if settings.balance else None,
         "counts": counts_of(chosen, records),
+        "in_two_splits": shared_names(_with_items(records, chosen)),
         "near_duplicates": near.facts,
     }
     progress.stage = "writing"
@@ -230,7 +237,14 @@ def _assign_splits(records: list[SourceRecord], settings: BuildSettings) -> list
                 f"is in the split {given.split!r} already", "leave --split-by out, or take the splits out of the input"
             )
         drawn = [record for record in records if record.split != LEFT_OUT]
-        check_labels(drawn)
+        labels = {record.label for record in drawn}
+        if len(labels) == 1:
+            raise InputError(
+                f"all {len(drawn):,} records have the label {labels.pop()}",
+                hint="a classifier needs viral records and others: label=viral:FILE label=other:FILE",
+            )
+        if not drawn:
+            return records  # all of them left out; the check of labels says so
         return [
             *draw_splits(drawn, settings.split_by, settings.fractions, settings.seed),
             *(record for record in records if record.split == LEFT_OUT),
@@ -256,12 +270,6 @@ def _balance(items: Items, records: Sequence[SourceRecord], settings: BuildSetti
             part = items.take(split == name)
             keep[of_split] = balanced(part, records, by_bases=settings.rule.chunk_length is None, seed=seed)
     return keep
-
-
-def _check_items(records: Sequence[SourceRecord], items: Items) -> None:
-    """No split lost a label on the way to chunks."""
-    kept = [records[i] for i in np.unique(items.record).tolist()]
-    check_labels(kept, wanted={record.split for record in records})
 
 
 def _write(
@@ -311,6 +319,10 @@ def _not_in(items: Items, chosen: Items) -> np.ndarray[Any, Any]:
     """Which items were not chosen; record and number identify them."""
     width = int(items.number.max(initial=0)) + 1
     return ~np.isin(items.record * width + items.number, chosen.record * width + chosen.number)
+
+
+def _with_items(records: Sequence[SourceRecord], items: Items) -> list[SourceRecord]:
+    return [records[i] for i in np.unique(items.record).tolist()]
 
 
 def _without_items(records: Sequence[SourceRecord], items: Items) -> list[SourceRecord]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqassay.errors import InputError, MissingExtraError, SeqassayError
+from seqassay.sequences.genetic_codes import AMINO_ACIDS
 from seqassay.sequences.opening import open_input
 from seqassay.sequences.ragged import Ragged
 from seqassay.train.dataset_sources import SourceRecord, to_bases
@@ -119,13 +120,13 @@ def _source_record(record: Any, path: str, number: int) -> SourceRecord:
         return InputError(message, path=path, record=number, record_id=record.id, hint=hint)
 
     try:
-        bases, complaint = to_bases(str(record.seq))
+        bases, (complaint, hint) = to_bases(str(record.seq))
     except UndefinedSequenceError:
         raise fail(
             "has no sequence", "fetch the records with their sequences (…genomic.gbff.gz, or gbwithparts)"
         ) from None
     if complaint or not len(bases):
-        raise fail(complaint or "has no sequence")
+        raise fail(complaint or "has no sequence", hint)
     lineage = list(record.annotations.get("taxonomy", []))
     label, group = label_of_lineage(lineage, division=record.annotations.get("data_file_division", ""))
     return SourceRecord(
@@ -155,12 +156,19 @@ def _proteins(record: Any) -> Iterator[bytes]:
             continue
         protein = "".join(feature.qualifiers.get("translation", [""])[0].split())
         if not protein:
-            table = int(feature.qualifiers.get("transl_table", ["1"])[0])
+            table = _codes(feature.qualifiers.get("transl_table", ["1"])[0])
             first = int(feature.qualifiers.get("codon_start", ["1"])[0]) - 1
             bases = feature.extract(record.seq)[first:]
             protein = str(bases[: len(bases) // 3 * 3].translate(table=table)).rstrip("*")
         if protein:
             yield protein.upper().encode("ascii", "replace")
+
+
+def _codes(text: str) -> int:
+    """The number of a genetic code, known to be one."""
+    if not text.isdecimal() or int(text) not in AMINO_ACIDS:
+        raise ValueError(f"a coding sequence has the genetic code {text!r}, which is none of NCBI's")
+    return int(text)
 
 
 class AnnotatedProteins:

@@ -60,14 +60,19 @@ class Sketches:
         return np.asarray(hashes[place] == self.hashes)
 
 
+def check_scale(scale: int) -> None:
+    """Raise a UsageError for a scale below 1."""
+    if scale < 1:
+        raise UsageError(f"the sketch scale is {scale}", hint="1 samples every k-mer, 20 one in twenty")
+
+
 def sketch(sequences: Iterable[ByteArray], *, scale: int = DEFAULT_SCALE) -> Sketches:
     """Sample the k-mers of every sequence (upper-case ASCII); those with an ambiguous base are none.
 
     Raises:
         UsageError: a scale below 1.
     """
-    if scale < 1:
-        raise UsageError(f"the sketch scale is {scale}", hint="1 samples every k-mer, 20 one in twenty")
+    check_scale(scale)
     limit = np.uint64(2**64 // scale - 1)
     parts = [np.unique(_sampled(_CODE[bases], limit)) for bases in sequences]
     record = np.repeat(np.arange(len(parts), dtype=np.int64), [len(part) for part in parts])

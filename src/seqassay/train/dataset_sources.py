@@ -25,7 +25,7 @@ from seqassay.errors import InputError, UsageError
 from seqassay.sequences.alphabets import ILLEGAL, NUCLEOTIDES
 from seqassay.sequences.opening import DamagedError, can_be_read_twice, open_input
 from seqassay.sequences.reading import InputSettings, read_shards
-from seqassay.train.dataset import LABELS
+from seqassay.train.dataset import LABELS, header_fields
 
 ByteArray = npt.NDArray[np.uint8]
 Progress = Callable[[int], None]
@@ -34,7 +34,6 @@ FIELDS = ("label", "group", "taxon", "family", "study", "genome", "split")
 SPLITS = ("train", "valid", "test")
 FETCH_MANIFEST = "fetch.json"  # written by `dataset fetch` into its folder
 LEFT_OUT = "none"  # as a split: in no split, and counted
-_HEADER_FIELD = re.compile(r'(\w+)=("[^"]*"|\S+)')
 _INPUT_FIELDS = re.compile(r"((?:\w+=[^,:=]*,)*\w+=[^,:=]*):(.+)", re.DOTALL)
 # A record that is a piece of another: NC_012589.1:2314986-2324985, or with its strand behind
 _PIECE = re.compile(r"(.+):\d+-\d+(?::[+-])?")
@@ -301,7 +300,7 @@ def _read_fasta(path: str) -> Iterator[SourceRecord]:
     for shard in read_shards(InputSettings(paths=(path,))):
         for name, header, bases in zip(shard.ids, shard.headers, shard.bases, strict=True):
             number += 1
-            fields = {key: value.strip('"').strip() for key, value in _HEADER_FIELD.findall(header)}
+            fields = header_fields(header)
             own: dict[str, Any] = {key: fields[key] for key in FIELDS if key in fields}
             yield SourceRecord(name, np.asarray(bases, np.uint8), path, number, **own)
 
@@ -311,17 +310,17 @@ def _read_csv(path: str) -> Iterator[SourceRecord]:
         name, text = row.pop("id"), row.pop("sequence")
         if " " in name:
             raise InputError(f"the id {name!r} has white space in it", path=path, line=line)
-        bases, complaint = to_bases(text)
+        bases, (complaint, hint) = to_bases(text)
         if complaint:
-            raise InputError(complaint, path=path, record=number, record_id=name, line=line)
+            raise InputError(complaint, path=path, record=number, record_id=name, line=line, hint=hint)
         yield SourceRecord(name, bases, path, number, **cast("dict[str, Any]", row))
 
 
-def to_bases(text: str) -> tuple[ByteArray, str]:
-    """Letters in the program's form, and a complaint ("" for none) about one that is no nucleotide."""
+def to_bases(text: str) -> tuple[ByteArray, tuple[str, str]]:
+    """Letters in the program's form; and a complaint about one that is no nucleotide, with a hint ("" for none)."""
     raw = text.encode("utf-8").translate(None, b" \t\r\n")
     translated = raw.translate(NUCLEOTIDES.table)
     position = translated.find(ILLEGAL)
     if position >= 0:
-        return np.zeros(0, np.uint8), " ".join(filter(None, NUCLEOTIDES.complaint(raw, position)))
-    return np.frombuffer(translated, np.uint8), ""
+        return np.zeros(0, np.uint8), NUCLEOTIDES.complaint(raw, position)
+    return np.frombuffer(translated, np.uint8), ("", "")

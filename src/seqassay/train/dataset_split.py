@@ -144,24 +144,51 @@ def check_genomes(records: Sequence[SourceRecord]) -> None:
                 )
 
 
-def check_labels(records: Sequence[SourceRecord], wanted: Iterable[str] = ()) -> None:
+def check_labels(
+    records: Sequence[SourceRecord], wanted: Iterable[str] = (), left_out: Mapping[str, Mapping[str, int]] | None = None
+) -> None:
     """Every split that is there or wanted holds records of both labels.
+
+    Args:
+        records: with their splits.
+        wanted: splits that must be there, too.
+        left_out: what is not among the records any more, by reason, as the manifest has it; said in the error.
 
     Raises:
         InputError: names the split and what it lacks.
     """
     present = {record.split for record in records} | set(wanted)
+    gone = "; ".join(
+        f"{n:,} {unit} ({reason.replace('_', ' ')})"
+        for reason, count in (left_out or {}).items()
+        for unit, n in list(count.items())[:1]
+    )
+    because = f"; left out: {gone}" if gone else ""
     if not present:
-        raise InputError("no record is in any split", hint="see what was left out, and why")
+        raise InputError(f"no record is in any split{because}")
     for split in (split for split in SPLITS if split in present):
         labels = {record.label for record in records if record.split == split}
         if not labels:
-            raise InputError(f"the split {split} is empty", hint="other fractions, another seed, or finer units")
+            raise InputError(
+                f"the split {split} is empty{because}", hint="other fractions, another seed, or finer units"
+            )
         if len(labels) < 2:
             raise InputError(
-                f"the split {split} holds records of one label only ({labels.pop()})",
+                f"the split {split} holds records of one label only ({labels.pop()}){because}",
                 hint="a classifier needs viral records and others in every split",
             )
+
+
+def shared_names(records: Sequence[SourceRecord]) -> dict[str, int]:
+    """How many taxa, families and studies have records in more than one split: what a test set says nothing new of."""
+    shared = {}
+    for key in ("taxon", "family", "study"):
+        splits: dict[str, set[str]] = {}
+        for record in records:
+            if name := getattr(record, key):
+                splits.setdefault(name, set()).add(record.split)
+        shared[key] = sum(len(of_name) > 1 for of_name in splits.values())
+    return shared
 
 
 def sequence_digest(record: SourceRecord) -> bytes:

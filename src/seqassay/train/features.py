@@ -34,7 +34,7 @@ from seqassay.sequences.chunking import Chunks, chunk
 from seqassay.sequences.frames import FRAME_NAMES, Frames, six_frames
 from seqassay.sequences.genetic_codes import codon_table
 from seqassay.sequences.reading import InputSettings, Shard, read_shards
-from seqassay.train.dataset import LABELS
+from seqassay.train.dataset import LABELS, header_fields
 from seqassay.train.feature_files import (
     FEATURES_FILE,
     FeatureShard,
@@ -49,7 +49,6 @@ DATASET_FILE = "dataset.json"
 FeatureType = Literal["float32", "bf16"]
 _SHARD_BASES = 2_000_000  # at most in a shard: with 3,328 values a frame some 150 MB of features
 _TYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
-_FIELD = re.compile(r'(\w+)=("[^"]*"|\S+)')
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +232,7 @@ def parse_header(header: str, *, path: Path, number: int) -> tuple[RecordRow, fr
         InputError: no label, no group, or an unknown frame; names the record.
     """
     name = header.split(maxsplit=1)[0] if header.split() else ""
-    fields = {key: value.strip('"') for key, value in _FIELD.findall(header)}
+    fields = header_fields(header)
     fault = ""
     if fields.get("label") not in LABELS or "group" not in fields:
         fault = "needs label=viral or label=other, and group=…"
