@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
@@ -13,12 +18,15 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 
-from seqassay.models.bundle import write_bundle
+from seqassay.cli.main import main
+from seqassay.models.bundle import BUNDLE_FILE, digest_of, write_bundle
 from seqassay.models.calibration import Calibration
 from seqassay.models.dnabert import Dnabert, DnabertConfig
 from seqassay.models.esm2 import Esm2, Esm2Config
 from seqassay.models.head import ClassifierHead
 from seqassay.models.weights import save_dnabert, save_esm2
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 def random_reads(n: int, *, length: int = 90, seed: int = 1) -> list[tuple[str, str]]:
@@ -77,6 +85,16 @@ TINY_CALIBRATION = Calibration(
 )
 
 
+def edit_bundle(folder: Path, change: Callable[[dict[str, Any]], object], *, sign: bool = True) -> None:
+    """Change bundle.json as someone who knows how to compute the digest would."""
+    path = folder / BUNDLE_FILE
+    said = json.loads(path.read_text())
+    change(said)
+    if sign and all(isinstance(said.get(key), dict) for key in ("nucleotide", "protein")):
+        said["digest"] = digest_of(said)
+    path.write_text(json.dumps(said))
+
+
 def train_bpe(vocabulary: int) -> Tokenizer:
     """A byte-pair tokenizer of the DNABERT-S kind, trained on random bases."""
     rng = random.Random(1)
@@ -90,3 +108,32 @@ def train_bpe(vocabulary: int) -> Tokenizer:
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return tokenizer
+
+
+def in_process(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    before: Sequence[str] = (),
+    after: Sequence[str] = (),
+) -> Run:
+    """Call ``seqassay`` in this process: words in, exit code, output and errors out.
+
+    Args:
+        before, after: words that every call has, around its own.
+    """
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = exit_code(monkeypatch, *before, *words, *after)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Call ``seqassay`` in this process; what it prints is left to the test."""
+    monkeypatch.setattr(sys, "argv", ["seqassay", *map(str, words)])
+    try:
+        main()
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    return 0

@@ -57,6 +57,7 @@ def test_from_labelled_fasta_to_a_bundle_that_predict_uses(run, dataset: Path, t
     record = json.loads(Path("head/training.json").read_text())
     assert record["test"]["chunks"]["roc_auc"] > 0.9
     assert record["bundle"]["digest"]
+    assert Path("mine/head.safetensors").read_bytes() == Path("head/head.safetensors").read_bytes()
 
     assert run("predict", str(dataset / "test.fa.gz"), "-m", "mine", "-o", "out", "--device", "cpu", "--quiet") == 0
     rows = [line.split("\t") for line in Path("out/sequences.tsv").read_text().splitlines()]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support import make_tiny_bundle
+from support import edit_bundle, make_tiny_bundle
 
 from seqassay.errors import ModelError, ResourceError, UsageError
 from seqassay.models.bundle import BUNDLE_FILE, Bundle, digest_of, file_sha256, load_bundle, write_bundle
@@ -129,16 +129,6 @@ def test_an_extra_weight_file_would_be_read_first_and_is_refused(bundle: Bundle)
     load_bundle(bundle.path)
 
 
-def edit(bundle: Bundle, change: Callable[[dict[str, Any]], object], *, sign: bool = True) -> None:
-    """Change bundle.json as someone who knows how to compute the digest would."""
-    path = bundle.path / BUNDLE_FILE
-    said = json.loads(path.read_text())
-    change(said)
-    if sign and all(isinstance(said.get(key), dict) for key in ("nucleotide", "protein")):
-        said["digest"] = digest_of(said)
-    path.write_text(json.dumps(said))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -176,20 +166,20 @@ def edit(bundle: Bundle, change: Callable[[dict[str, Any]], object], *, sign: bo
 def test_a_wrong_description_is_refused(
     bundle: Bundle, change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
-    edit(bundle, change)
+    edit_bundle(bundle.path, change)
     with pytest.raises(ModelError, match=message) as caught:
         load_bundle(bundle.path)
     assert BUNDLE_FILE in str(caught.value)
 
 
 def test_an_edited_setting_is_noticed_by_the_digest(bundle: Bundle) -> None:
-    edit(bundle, lambda said: said.update(chunk_length=500), sign=False)
+    edit_bundle(bundle.path, lambda said: said.update(chunk_length=500), sign=False)
     with pytest.raises(ModelError, match="does not have the digest it states"):
         load_bundle(bundle.path)
 
 
 def test_another_minor_version_is_read(bundle: Bundle) -> None:
-    edit(bundle, lambda said: said.update(version="2.7"))
+    edit_bundle(bundle.path, lambda said: said.update(version="2.7"))
     assert load_bundle(bundle.path).version == "2.7"
 
 
@@ -227,7 +217,7 @@ def test_a_missing_tensor_is_named_even_where_every_digest_is_right(
     del state[name]
     save_file(state, bundle.protein_path / "model.safetensors")
     digest = file_sha256(bundle.protein_path / "model.safetensors")
-    edit(bundle, lambda said: said["files"].update({"protein/model.safetensors": digest}))
+    edit_bundle(bundle.path, lambda said: said["files"].update({"protein/model.safetensors": digest}))
     with pytest.raises(ModelError, match=r"layer\.1\.output\.dense\.bias is missing"):
         load_esm2(load_bundle(bundle.path).protein_path)
     with pytest.raises(ModelError, match=r"layer\.1\.output\.dense\.bias is missing"):

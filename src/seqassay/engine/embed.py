@@ -6,14 +6,10 @@ Shape letters: S sequences, T tokens of a batch end to end, D hidden width.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +24,11 @@ from seqassay.errors import InputError, ModelError, ResourceError, UsageError
 from seqassay.models.attention import PackedLayout
 from seqassay.models.dnabert import Dnabert
 from seqassay.models.esm2 import Esm2
+from seqassay.models.identity import Kind, encoder_digest
 from seqassay.models.weights import detect_encoder_class, load_dnabert, load_esm2
 from seqassay.sequences.ragged import Ragged
 
 logger = logging.getLogger(__name__)
-
-Kind = Literal["nucleotide", "protein"]
 
 # Tokens at the start and at the end of every sequence that the mean leaves out.
 _SPECIALS_LEFT_OUT: dict[Kind, int] = {"nucleotide": 0, "protein": 1}
@@ -109,7 +104,7 @@ def load_encoder(folder_or_file: Path | str, *, kind: Kind | None = None, name: 
         model=model,
         tokenizer=tokenizer,
         d_model=model.config.d_model,
-        digest=_digest(found, asdict(model.config), tokenizer.digest, model),
+        digest=encoder_digest(model, tokenizer.digest),
     )
 
 
@@ -302,21 +297,3 @@ def _placed_copy(model: nn.Module, device: torch.device, dtype: torch.dtype) -> 
     }
     buffers = {id(b): b.to(device=device) for b in model.buffers()}
     return copy.deepcopy(model, {**parameters, **buffers}).eval()
-
-
-def _digest(kind: Kind, config: dict[str, object], tokenizer_digest: str, model: nn.Module) -> str:
-    """SHA-256 over configuration, tokenizer and float32 tensors in order of their names in our model."""
-    state = model.state_dict()
-    total = hashlib.sha256()
-    total.update(json.dumps([kind, config, tokenizer_digest], sort_keys=True).encode())
-    # Tensors are hashed apart so that threads can share the work: 11 GB in one stream would take seconds.
-    with ThreadPoolExecutor() as pool_:
-        for name, digest in zip(
-            sorted(state), pool_.map(_tensor_digest, (state[n] for n in sorted(state))), strict=True
-        ):
-            total.update(f"{name} {tuple(state[name].shape)} {digest}\n".encode())
-    return total.hexdigest()
-
-
-def _tensor_digest(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.detach().float().contiguous().numpy().reshape(-1).view(np.uint8).data).hexdigest()

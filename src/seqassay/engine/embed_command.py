@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from seqassay import __version__
-from seqassay.engine.embed import Embedder, Encoder, Kind, load_encoder
+from seqassay.engine.embed import Embedder, Encoder, load_encoder
 from seqassay.engine.embedding_files import EmbeddingWriter, check_output
 from seqassay.errors import UsageError
 from seqassay.measure.progress import RunProgress
 from seqassay.models.bundle import load_bundle
+from seqassay.models.identity import Kind
 from seqassay.models.registry import locate_encoder
 from seqassay.sequences.ragged import Ragged
 from seqassay.sequences.reading import InputSettings, check_inputs, read_proteins, read_shards

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer as ReferenceTokenizer
 from seqassay.engine.bpe import DnaBpe, UnsupportedVocabularyError
 from seqassay.engine.kmers import DnaWords, words_of
 from seqassay.errors import ModelError
+from seqassay.models.identity import nucleotide_tokenizer_digest
 from seqassay.sequences.ragged import Ragged, offsets_of
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class NucleotideTokenizer:
         self._reference.no_truncation()
         self.vocab_size: int = self._reference.get_vocab_size(with_added_tokens=True)
         self.n_special: int = self._reference.num_special_tokens_to_add(is_pair=False)
-        self.digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self.digest = nucleotide_tokenizer_digest(settings)
         # Without its post-processor: what the model alone makes of a text.
         bare = ReferenceTokenizer.from_str(json.dumps({**settings, "post_processor": None}))
         self._around = self._special_ids_around(bare)

@@ -23,7 +23,9 @@ from seqassay.errors import ModelError, ResourceError, UsageError
 from seqassay.models.calibration import Calibration
 from seqassay.models.checkpoint import open_checkpoint, read_json_object
 from seqassay.models.head import ClassifierHead
+from seqassay.models.identity import Kind
 from seqassay.models.registry import BUNDLE_FILE, locate_bundle
+from seqassay.models.trained_head import check_fits_bundle, trained_on
 from seqassay.models.weights import (
     EncoderClass,
     describe_encoder,
@@ -123,7 +125,17 @@ class Bundle:
             raise ModelError(
                 _dimension_message(self.path, self.nucleotide.d_model, self.protein.d_model, head.input_dim)
             )
+        trained_for = self.head_metadata().get("chunk_length", str(self.chunk_length))
+        if trained_for != str(self.chunk_length):
+            raise ModelError(
+                f"{self.head_path}: was trained on chunks of {trained_for} bases, not the bundle's {self.chunk_length}",
+                hint=_INSTALL_AGAIN,
+            )
         return head
+
+    def head_metadata(self) -> dict[str, str]:
+        """What the head says of its training (`train head` writes it); empty for heads that say nothing."""
+        return trained_on(self.head_path)
 
     def load_nucleotide_head(self) -> ClassifierHead | None:
         """The head on the nucleotide embedding alone, in ``eval`` mode; None in bundles without one."""
@@ -197,7 +209,8 @@ def write_bundle(
     Args:
         folder: the bundle's folder; its parents are made.
         nucleotide, protein: folder or weight file of each encoder; the nucleotide one has its tokenizer.json beside it.
-        head: a head, or a file of one (ours or the published pickle, which becomes safetensors).
+        head: a head, or a file of one (ours or the published pickle, which becomes safetensors). The file of a
+            trained head is taken as it is, with what it says of its training.
         chunk_length: in bases; reads are cut to it.
         nucleotide_head: head on the nucleotide embedding alone, for sequences without a stop-free frame.
         calibration: fitted with exactly these weights.
@@ -209,7 +222,8 @@ def write_bundle(
     Raises:
         UsageError: the folder exists, or cannot be written.
         ResourceError: the disk is full.
-        ModelError: an encoder of the wrong class, incomplete, or dimensions that do not fit the head.
+        ModelError: an encoder of the wrong class, incomplete, or dimensions that do not fit the head; a head that says
+            that it was trained on other encoders or another chunk length.
     """
     folder = Path(folder)
     codon_table(genetic_code)  # a bundle that cannot translate is never written
@@ -219,9 +233,14 @@ def write_bundle(
     for kind, wanted in (("nucleotide", "dnabert"), ("protein", "esm2")):
         if shapes[kind].encoder_class != wanted:
             raise ModelError(f"{shapes[kind].path}: is of class {shapes[kind].encoder_class}; {kind} needs {wanted}")
-    if not isinstance(head, ClassifierHead):
-        head = load_head(head)
     widths = (shapes["nucleotide"].d_model, shapes["protein"].d_model)
+    trained_head = None
+    if not isinstance(head, ClassifierHead):
+        if said_of_head := trained_on(head):
+            trained_head = Path(head)
+            encoders: dict[Kind, Path | str] = {"nucleotide": nucleotide, "protein": protein}
+            check_fits_bundle(head, said_of_head, encoders, merged_dim=sum(widths), chunk_length=chunk_length)
+        head = load_head(head)
     if sum(widths) != head.input_dim:
         raise ModelError(_dimension_message(folder, *widths, head.input_dim))
     staging = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
@@ -231,7 +250,10 @@ def write_bundle(
             (staging / kind).mkdir(parents=True)
             for file in _files_of_encoder(Path(source), with_tokenizer=kind == "nucleotide"):
                 _take(file, staging / kind / file.name, files_by)
-        save_head(head, staging / HEAD_FILE)
+        if trained_head is None:
+            save_head(head, staging / HEAD_FILE)
+        else:
+            shutil.copyfile(trained_head, staging / HEAD_FILE)
         if nucleotide_head is not None:
             save_head(nucleotide_head, staging / NUCLEOTIDE_HEAD_FILE)
         said: dict[str, Any] = {

@@ -77,7 +77,7 @@ def bundle_info(name_or_path: str) -> dict[str, Any]:
         "description": bundle.description,
         "nucleotide": {**_shape_info(nucleotide), "source": bundle.nucleotide.source},
         "protein": {**_shape_info(protein), "source": bundle.protein.source},
-        "head": {"input_dim": bundle.merged_dim, "n_parameters": n_head},
+        "head": {"input_dim": bundle.merged_dim, "n_parameters": n_head, "trained": bundle.head_metadata() or None},
         "n_parameters": nucleotide.n_parameters + protein.n_parameters + n_head,
         "chunk_length": bundle.chunk_length,
         "chunk_rule": bundle.chunk_rule,

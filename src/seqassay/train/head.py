@@ -197,7 +197,7 @@ def finish(settings: HeadSettings, sets: Sets, head: ClassifierHead, record: dic
         record["test"] = evaluate_head(head, sets.test)
         record["sets"]["test"] = describe_set(sets.test)
     if to_bundle:
-        bundle = bundle_with(head, settings, sets.train)
+        bundle = bundle_with(settings, sets.train)
         record["bundle"] = {"name": bundle.name, "path": str(bundle.path), "digest": bundle.digest}
     return bool(to_test or to_bundle)
 
@@ -439,8 +439,8 @@ def encoder_folders(settings: HeadSettings, train: FeatureSet) -> dict[Literal["
     return folders
 
 
-def bundle_with(head: ClassifierHead, settings: HeadSettings, train: FeatureSet) -> Bundle:
-    """Put the head and the encoders that made its features into a bundle."""
+def bundle_with(settings: HeadSettings, train: FeatureSet) -> Bundle:
+    """Put the trained head's file and the encoders that made its features into a bundle."""
     assert settings.bundle is not None
     folders, identity = encoder_folders(settings, train), train.identity
     encoders = train.description["encoders"]
@@ -449,7 +449,7 @@ def bundle_with(head: ClassifierHead, settings: HeadSettings, train: FeatureSet)
         name=settings.name or settings.bundle.name,
         nucleotide=folders["nucleotide"],
         protein=folders["protein"],
-        head=head,
+        head=settings.output_dir / HEAD_FILE,
         chunk_length=identity["chunk_length"],
         chunk_rule=identity["chunk_rule"],
         genetic_code=identity["genetic_code"],
