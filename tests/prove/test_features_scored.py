@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from seqassay.measure.progress import RunProgress
 from seqassay.models.bundle import load_bundle, write_bundle
 from seqassay.models.esm2 import Esm2, Esm2Config
 from seqassay.models.weights import save_esm2
+from seqassay.prove.evaluate import evaluate
 from seqassay.prove.scores import ScoredExamples, check_scorable, score_test_set
+from seqassay.prove.settings import EvaluateSettings
 from seqassay.prove.test_set import read_test_set
+from seqassay.report.markdown import validation_summary
 from seqassay.train.features import FeatureSettings, make_features
 
 Write = Callable[..., Path]
@@ -83,10 +87,48 @@ def test_features_of_other_encoders_name_both_and_the_command(
     assert f"--model {other.path}" in caught.value.hint
 
 
-def test_features_are_not_enough_for_a_calibrated_bundle(features: Path, calibrated_bundle: Path) -> None:
-    with pytest.raises(InputError, match="not all that its scores depend on") as caught:
-        check_scorable(read_test_set(features), load_bundle(calibrated_bundle))
-    assert "labelled.fa" in caught.value.hint
+def evaluated(bundle: Path, test: Path, out: Path, **options: Any) -> dict[str, Any]:
+    settings = EvaluateSettings(bundle=str(bundle), test=test, output_dir=out, device="cpu", threads=1, **options)
+    return evaluate(settings).record
+
+
+def test_a_calibrated_bundle_is_measured_by_its_head_alone_and_says_so(
+    write_labelled: Write, features: Path, tiny_bundle: Path, calibrated_bundle: Path, tmp_path: Path
+) -> None:
+    # both bundles have the same head; what the calibrated one adds to it is not in the features
+    scores = scores_of(features, calibrated_bundle)
+    np.testing.assert_array_equal(scores.score, scores_of(features, tiny_bundle).score)
+    assert not np.allclose(scores.score, scores_of(write_labelled(30), calibrated_bundle).score, equal_nan=True)
+
+    record = evaluated(calibrated_bundle, features, tmp_path / "out")
+    assert record["method"]["scores"] == "of the head on stop-free frames alone, uncalibrated"
+    assert (record["calibration"]["calibrated"], record["calibration"]["prior"]) == (False, None)
+    assert f"for its own figures give the labelled sequences: --test {tmp_path / 'labelled.fa'}" in record["notes"][-1]
+    report = (tmp_path / "out" / "reports" / "validation_report.md").read_text()
+    assert "Scores are of the head on stop-free frames alone, uncalibrated. On " in report
+    assert "figures are of the head of tiny on stop-free frames alone" in report
+    assert "scores             of the head on stop-free frames alone" in validation_summary(record, "out")
+
+    for bundle, test in ((calibrated_bundle, write_labelled(30)), (tiny_bundle, features)):
+        record = evaluated(bundle, test, tmp_path / "out", force=True)
+        assert record["method"]["scores"] == "as `predict` gives them"
+        assert record["calibration"]["calibrated"] == (bundle == calibrated_bundle)
+
+
+@pytest.mark.parametrize("kind", ["candidate", "baseline", "record"])
+def test_the_gate_does_not_stand_on_heads_alone(
+    features: Path, tiny_bundle: Path, calibrated_bundle: Path, tmp_path: Path, kind: str
+) -> None:
+    bundle, options = tiny_bundle, {"baseline": str(calibrated_bundle)}
+    if kind == "candidate":
+        bundle, options = calibrated_bundle, {"baseline": str(tiny_bundle)}
+    elif kind == "record":
+        evaluated(calibrated_bundle, features, tmp_path / "before")
+        options = {"baseline_metrics": str(tmp_path / "before" / "metrics.json")}
+    gate = evaluated(bundle, features, tmp_path / "out", threshold=0.9, **options)["gate"]
+    assert gate["drop"] == 0
+    assert (gate["verdict"], gate["reason"]) == ("UNDECIDED", "figures are of the head of tiny alone, uncalibrated")
+    assert gate["next_steps"][1] == f"Compare the bundles on the labelled sequences: --test {tmp_path / 'labelled.fa'}"
 
 
 def test_damaged_features_and_those_of_another_split(

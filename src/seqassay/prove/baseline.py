@@ -17,7 +17,7 @@ from typing import Any
 
 from seqassay.errors import InputError
 from seqassay.prove.gate import exact
-from seqassay.prove.record import FORMAT, VERSION
+from seqassay.prove.record import FORMAT, SCORES_OF_HEAD, VERSION
 
 REQUIRED = ("accuracy", "precision", "recall", "f1", "roc_auc")
 _TAKEN = (*REQUIRED, "confusion_matrix", "n", "name")
@@ -35,6 +35,7 @@ class BaselineMetrics:
         n: examples they are about; None where it is not said.
         test_set_digest: None for bare figures, whose test set nobody can check.
         ignored: keys that were not read.
+        of_head_alone: a record says that its figures are of the bundle's head, and not of what `predict` gives.
     """
 
     name: str
@@ -43,6 +44,7 @@ class BaselineMetrics:
     n: int | None
     test_set_digest: str | None
     ignored: tuple[str, ...]
+    of_head_alone: bool = False
 
 
 def read_baseline_metrics(file_or_json: str) -> BaselineMetrics:
@@ -106,6 +108,7 @@ def _of_record(said: Mapping[str, Any], place: str) -> BaselineMetrics:
         values, matrix = said["values"], said["confusion_matrix"]["matrix"]
         found = {key: values[key]["value"] for key in REQUIRED}
         name, digest = said["identity"]["bundle"]["name"], said["identity"]["test_set"]["digest"]
+        of_head = said.get("method", {}).get("scores") == SCORES_OF_HEAD  # no such key in older records
     except (KeyError, TypeError) as error:
         raise InputError(
             f"is cut or was changed: {error} is missing", path=place, hint="evaluate the baseline again"
@@ -116,7 +119,7 @@ def _of_record(said: Mapping[str, Any], place: str) -> BaselineMetrics:
     assert checked is not None
     n = sum(map(sum, checked))
     accuracy = Fraction(checked[0][0] + checked[1][1], n)
-    return BaselineMetrics(str(name), {**figures, **undefined}, accuracy, n, str(digest), ())
+    return BaselineMetrics(str(name), {**figures, **undefined}, accuracy, n, str(digest), (), of_head)
 
 
 def _fraction(said: Mapping[str, Any], key: str, place: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +16,7 @@ from seqassay.models.bundle import Bundle
 from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.prove.baseline import REQUIRED, BaselineMetrics
 from seqassay.prove.figures import SAMPLES, SEED, coverage, figure, interval_entry
-from seqassay.prove.gate import SKIPPED, decide, exact, next_steps
+from seqassay.prove.gate import SKIPPED, UNDECIDED, Decision, decide, exact, next_steps, next_steps_on_sequences
 from seqassay.prove.record import number
 from seqassay.prove.scores import ScoredExamples
 from seqassay.prove.test_set import Examples
@@ -138,8 +139,17 @@ def compare_with_metrics(values: dict[str, Any], matrix: list[list[int]], baseli
     }
 
 
-def accuracy_gate(comparison: dict[str, Any] | None, threshold: float) -> dict[str, Any]:
-    """The verdict, with what it stands on."""
+def accuracy_gate(
+    comparison: dict[str, Any] | None, threshold: float, heads_alone: Sequence[str] = (), sequences: str = ""
+) -> dict[str, Any]:
+    """The verdict, with what it stands on.
+
+    Args:
+        comparison: None without a baseline.
+        threshold: accuracy has to drop by less than this.
+        heads_alone: models whose figures are not of what `predict` gives with them; no verdict can stand on those.
+        sequences: where the labelled sequences are, on which it could.
+    """
     gate = {"metric": "accuracy", "rule": f"baseline - candidate < {threshold:g}", "limit": threshold}
     if comparison is None:
         return {
@@ -156,6 +166,8 @@ def accuracy_gate(comparison: dict[str, Any] | None, threshold: float) -> dict[s
     decision = decide(
         Fraction(drop["exact"]), interval, exact(threshold), why_no_interval=drop.get("why_no_interval", "none given")
     )
+    if heads_alone:
+        decision = Decision(UNDECIDED, f"figures are of the head of {' and '.join(heads_alone)} alone, uncalibrated")
     return {
         **gate,
         "drop": drop["difference"],
@@ -164,7 +176,7 @@ def accuracy_gate(comparison: dict[str, Any] | None, threshold: float) -> dict[s
         "verdict": decision.verdict,
         "reason": decision.reason,
         "caveats": comparison["caveats"],
-        "next_steps": next_steps(decision.verdict),
+        "next_steps": next_steps_on_sequences(sequences) if heads_alone else next_steps(decision.verdict),
     }
 
 

@@ -17,10 +17,10 @@ from seqassay.prove.baseline import check_same_test_set, read_baseline_metrics
 from seqassay.prove.comparison import accuracy_gate, compare_bundles, compare_with_metrics
 from seqassay.prove.figures import SAMPLES, SEED, by_group, by_length, calibration, coverage, overall, set_statistics
 from seqassay.prove.outputs import check_place, write_outputs
-from seqassay.prove.record import FORMAT, VERSION, check_record
-from seqassay.prove.scores import check_scorable, score_test_set
+from seqassay.prove.record import FORMAT, SCORES_OF_HEAD, SCORES_OF_PREDICT, VERSION, check_record
+from seqassay.prove.scores import check_scorable, of_head_alone, score_test_set
 from seqassay.prove.settings import EvaluateSettings
-from seqassay.prove.test_set import EvaluationSet, read_test_set
+from seqassay.prove.test_set import EvaluationSet, read_test_set, sequences_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     for model in filter(None, (bundle, other)):
         check_scorable(test_set, model)
 
+    heads_alone = [model.name for model in (bundle, other) if model and of_head_alone(test_set, model)]
     options: dict[str, Any] = {"device": settings.device, "threads": settings.threads, "progress": progress}
     progress.total_sequences = len(test_set.examples) * (1 if other is None else 2)
     candidate = score_test_set(test_set, bundle, **options)
@@ -63,7 +64,9 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     record |= {"test_set": set_statistics(examples, units), "scored": coverage(examples, candidate)}
     record |= overall(examples, candidate, units)
     record |= {"by_group": by_group(examples, candidate, units), "by_length": by_length(examples, candidate, units)}
-    record["calibration"] = calibration(examples, candidate, units, bundle)
+    record["calibration"] = calibration(
+        examples, candidate, units, None if of_head_alone(test_set, bundle) else bundle.calibration
+    )
 
     progress.stage = "comparing with the baseline"
     comparison = None
@@ -72,7 +75,9 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     elif figures_alone is not None:
         comparison = compare_with_metrics(record["values"], record["confusion_matrix"]["matrix"], figures_alone)
     record["comparison"] = comparison
-    record["gate"] = accuracy_gate(comparison, settings.threshold)
+    if figures_alone is not None and figures_alone.of_head_alone:
+        heads_alone.append(figures_alone.name)
+    record["gate"] = accuracy_gate(comparison, settings.threshold, heads_alone, sequences_of(test_set))
     record["verdict"] = record["gate"]["verdict"]
 
     progress.stage = "writing"
@@ -100,6 +105,7 @@ def _opening(settings: EvaluateSettings, bundle: Bundle, test_set: EvaluationSet
         },
         "settings": settings_as_json(settings),
         "method": {
+            "scores": SCORES_OF_HEAD if of_head_alone(test_set, bundle) else SCORES_OF_PREDICT,
             "call": f"score >= {VIRUS_THRESHOLD:g}",
             "unit": settings.unit,
             "bootstrap_samples": SAMPLES,
@@ -109,5 +115,16 @@ def _opening(settings: EvaluateSettings, bundle: Bundle, test_set: EvaluationSet
         "device": device_name(resolve_device(settings.device)),
         "precision": bundle.precision,
         "provenance": provenance(),
-        "notes": list(test_set.notes),
+        "notes": [*test_set.notes, *_notes_on_scores(bundle, test_set)],
     }
+
+
+def _notes_on_scores(bundle: Bundle, test_set: EvaluationSet) -> list[str]:
+    """That figures are of the head alone, where they are, and what to do for those of the bundle."""
+    if not of_head_alone(test_set, bundle):
+        return []
+    return [
+        f"figures are of the head of {bundle.name} on stop-free frames alone, uncalibrated: `predict` with this bundle "
+        "also weighs lengths and the frames with a stop, which features do not keep, and gives other scores; for its "
+        f"own figures give the labelled sequences: --test {sequences_of(test_set)}"
+    ]

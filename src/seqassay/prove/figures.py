@@ -30,7 +30,7 @@ from seqassay.evaluate.reliability import (
     reliability_curve,
 )
 from seqassay.evaluate.uncertainty import FEWEST_CLUSTERS, Bootstrap, Interval, bootstrap, share_interval
-from seqassay.models.bundle import Bundle
+from seqassay.models.calibration import Calibration
 from seqassay.predict.consensus import NO_FRAME, VIRUS_THRESHOLD
 from seqassay.prove.record import number
 from seqassay.prove.scores import ScoredExamples, count_statuses
@@ -144,8 +144,14 @@ def by_length(examples: Examples, scores: ScoredExamples, units: IntArray) -> li
     return rows
 
 
-def calibration(examples: Examples, scores: ScoredExamples, units: IntArray, bundle: Bundle) -> dict[str, Any]:
-    """Whether scores can be read as probabilities, for a sample composed as this test set is."""
+def calibration(
+    examples: Examples, scores: ScoredExamples, units: IntArray, fitted: Calibration | None
+) -> dict[str, Any]:
+    """Whether scores can be read as probabilities, for a sample composed as this test set is.
+
+    Args:
+        fitted: the calibration that the scores went through; None where they went through none.
+    """
     kept = scores.has_score
     labels, score = examples.labels[kept], scores.score[kept]
     error_S, share_SB = _resampled_reliability(labels, score, units[kept])
@@ -153,8 +159,8 @@ def calibration(examples: Examples, scores: ScoredExamples, units: IntArray, bun
     n = len(labels)
     shares = [_percentiles(share_SB[:, b]) for b in range(len(curve.n))]
     return {
-        "calibrated": bundle.calibration is not None,
-        "prior": None if bundle.calibration is None else bundle.calibration.prior,
+        "calibrated": fitted is not None,
+        "prior": None if fitted is None else fitted.prior,
         "viral_share": float(labels.mean()),
         # No interval_95: resampling only ever adds to this error.
         "expected_calibration_error": {

@@ -72,3 +72,11 @@ def next_steps(verdict: Verdict) -> list[str]:
             "interval of the difference is much narrower.",
         ]
     return []
+
+
+def next_steps_on_sequences(path: str) -> list[str]:
+    """What to do where heads were compared, and not what `predict` gives with them."""
+    return [
+        "Do not deploy the candidate on this evidence: it is of heads alone.",
+        f"Compare the bundles on the labelled sequences: --test {path}",
+    ]

@@ -9,6 +9,9 @@ from typing import Any
 from seqassay.errors import SeqassayError
 
 FORMAT, VERSION = "seqassay-evaluation", "1.0"
+# What figures are of, as ``method.scores`` has it.
+SCORES_OF_PREDICT = "as `predict` gives them"
+SCORES_OF_HEAD = "of the head on stop-free frames alone, uncalibrated"
 # Ranges of figures that are not shares.
 _RANGES = {"mcc": (-1.0, 1.0), "log_loss": (0.0, math.inf)}
 _SLACK = 1e-9

@@ -37,7 +37,7 @@ class ScoredExamples:
     """One entry for every example of a test set, in its order.
 
     Attributes:
-        score: probability of virus, rounded as `predict` prints it; NaN without one.
+        score: P(virus), uncalibrated where `of_head_alone`, rounded as `predict` prints it; NaN without one.
         status: index into ``STATUSES``.
     """
 
@@ -65,6 +65,15 @@ def check_scorable(test_set: EvaluationSet, bundle: Bundle) -> None:
     """
     if test_set.features is not None:
         _check_features(test_set.features, bundle)
+
+
+def of_head_alone(test_set: EvaluationSet, bundle: Bundle) -> bool:
+    """Whether scores of this test set are of the bundle's head alone, and not those that `predict` gives with it.
+
+    A calibrated probability also depends on the sequence's length and on the frames with a stop, which features do not
+    keep. What they do keep is all that an uncalibrated score depends on, so that is what the head is measured by.
+    """
+    return test_set.features is not None and bundle.calibration is not None
 
 
 def score_test_set(
@@ -114,13 +123,6 @@ def _score_sequences(
 
 
 def _check_features(features: FeatureSet, bundle: Bundle) -> None:
-    if bundle.calibration is not None or bundle.nucleotide_head_path is not None:
-        raise InputError(
-            f"bundle {bundle.name} is calibrated by sequence length, or reads frames with stops too: features of "
-            "stop-free frames are not all that its scores depend on",
-            path=features.folder,
-            hint=f"evaluate on the labelled sequences instead: --test {features.description['input']['path']}",
-        )
     made_with = {name: features.identity[name] for name in ("chunk_length", "chunk_rule", "genetic_code", "ambiguity")}
     wanted: dict[str, Any] = {name: getattr(bundle, name) for name in made_with}
     for kind, path in (("nucleotide", bundle.nucleotide_path), ("protein", bundle.protein_path)):
@@ -144,7 +146,7 @@ def _check_features(features: FeatureSet, bundle: Bundle) -> None:
 def _score_features(
     features: FeatureSet, n_records: int, bundle: Bundle, device_name: str, progress: RunProgress
 ) -> ScoredExamples:
-    """Head, chunk consensus and mean over chunks, as `predict` takes them."""
+    """Head, chunk consensus and mean over chunks, as `predict` takes them for a bundle without a calibration."""
     device = resolve_device(device_name)
     head = bundle.load_head().to(device)
     progress.begin_work()

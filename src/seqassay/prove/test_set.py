@@ -117,6 +117,11 @@ def read_again(test_set: EvaluationSet) -> Iterator[Shard]:
         )
 
 
+def sequences_of(test_set: EvaluationSet) -> str:
+    """Where the labelled sequences of a test set are (or were, when its features were made)."""
+    return str(test_set.source if test_set.features is None else test_set.features.description["input"]["path"])
+
+
 _WHAT_TO_GIVE = (
     "give a labelled FASTA file, a folder of `seqassay dataset build`, or a test folder of `seqassay train features`"
 )

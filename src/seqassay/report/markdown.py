@@ -34,6 +34,7 @@ def validation_summary(record: Mapping[str, Any], folder: str) -> str:
     rows = [
         ("test set", _set_line(record["test_set"])),
         ("scored", _scored_line(scored)),
+        ("scores", record["method"]["scores"]),
         ("bundle", _model(record["identity"]["bundle"])),
     ]
     if record["comparison"] is not None:
@@ -100,6 +101,7 @@ def _figures(record: Mapping[str, Any]) -> list[str]:
     scored, comparison = record["scored"], record["comparison"]
     without = "; the others have no score (see Test set)" if scored["unscored"] else ""
     about = (
+        f"Scores are {record['method']['scores']}. "
         f"On {scored['scored']:,} of {record['test_set']['sequences']:,} sequences{without}. Always calling "
         f"the larger class would reach an accuracy of {record['majority_accuracy']:.4f}. "
         "Intervals are 95% bootstrap intervals."
@@ -223,7 +225,7 @@ def _calibration(said: Mapping[str, Any]) -> list[str]:
     claim = (
         f"The bundle holds a calibration for a sample with {said['prior']:.0%} viral sequences."
         if said["calibrated"]
-        else "The bundle holds no calibration: its scores do not claim to be probabilities."
+        else "The scores are not calibrated: they do not claim to be probabilities."
     )
     about = (
         f"{claim} Of the scored sequences {said['viral_share']:.1%} are viral, and the figures hold for that share. "
@@ -258,6 +260,7 @@ def _method(record: Mapping[str, Any]) -> list[str]:
     rows = [
         ("bundle", f"{_escaped(record['identity']['bundle']['name'])} `{record['identity']['bundle']['digest']}`"),
         ("test set", f"{record['identity']['test_set']['kind']}, `{_escaped(record['identity']['test_set']['path'])}`"),
+        ("scores", method["scores"]),
         ("call", f"virus where {method['call']}"),
         (
             "intervals",
