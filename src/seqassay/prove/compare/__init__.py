@@ -1,0 +1,1 @@
+"""`seqassay compare`: do two runs, or two result files, say the same?"""
