@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,30 +110,21 @@ def train_bpe(vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def in_process(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    before: Sequence[str] = (),
-    after: Sequence[str] = (),
-) -> Run:
-    """Call ``seqassay`` in this process: words in, exit code, output and errors out.
-
-    Args:
-        before, after: words that every call has, around its own.
-    """
-
-    def run(*words: object) -> tuple[int, str, str]:
-        code = exit_code(monkeypatch, *before, *words, *after)
-        return code, *capsys.readouterr()
-
-    return run
-
-
 def exit_code(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    """Call ``seqassay`` in this process; what it prints is left to the test."""
+    """Call ``seqassay`` with these words in this process; what it prints is left to the test."""
     monkeypatch.setattr(sys, "argv", ["seqassay", *map(str, words)])
     try:
         main()
     except SystemExit as exit_:
         return int(exit_.code or 0)
     return 0
+
+
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A function that calls ``seqassay`` in this process; returns exit code, output, errors."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = exit_code(monkeypatch, *words)
+        return code, *capsys.readouterr()
+
+    return run

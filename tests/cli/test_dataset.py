@@ -6,38 +6,25 @@ import gzip
 import hashlib
 import json
 import random
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from support import Run, in_process
 
 from seqassay.cli.dataset import fetch_line
-from seqassay.cli.main import main
 from seqassay.train.dataset import read_labelled
 from seqassay.train.dataset_download import FetchProgress
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Call ``seqassay`` in this process; returns exit code, output, errors."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["seqassay", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        return code, *capsys.readouterr()
-
-    return call
+    return in_process(monkeypatch, capsys)
 
 
 @pytest.fixture

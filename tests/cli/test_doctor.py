@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import exit_code
 
-from seqassay.cli.main import main
 from seqassay.models.bundle import load_bundle
 from seqassay.predict import doctor
 from seqassay.predict.doctor import (
@@ -146,10 +145,7 @@ def test_the_command_prints_its_findings_and_fails_with_1(
     monkeypatch.setenv("SEQASSAY_HOME", str(tmp_path))
     findings = [doctor.Check("python", "ok", "3.11"), doctor.Check("cache", "failed", "[no] room", "buy a disk")]
     monkeypatch.setattr(doctor, "examine", lambda: findings)
-    monkeypatch.setattr(sys, "argv", ["seqassay", "doctor", *(["--json"] if as_json else [])])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    assert exit_.value.code == 1
+    assert exit_code(monkeypatch, "doctor", *(["--json"] if as_json else [])) == 1
     out, err = capsys.readouterr()
     assert "1 of 2 checks failed: cache" in err
     if as_json:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import exit_code
 
 from seqassay import __version__
-from seqassay.cli.main import main
 from seqassay.engine.embed import Embedder, load_encoder
 from seqassay.engine.embedding_files import read_embeddings
 from seqassay.sequences.ragged import Ragged
@@ -30,16 +30,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     monkeypatch.chdir(tmp_path)
     Path("p.faa").write_text(PROTEINS)
     Path("r.fa").write_text(READS)
-
-    def call(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqassay", "embed", *words, "--device", "cpu"])
-        try:
-            main()
-        except SystemExit as exit_:
-            return int(exit_.code or 0)
-        return 0
-
-    return call
+    # the last of two options wins: what a test says comes after
+    return lambda *words: exit_code(monkeypatch, "embed", "--device", "cpu", *words)
 
 
 def names_here() -> set[str]:
@@ -127,18 +119,9 @@ def test_an_existing_output_is_kept_unless_forced(run, tiny_bundle: Path, capsys
 def test_what_cannot_work_says_why_ends_with_2_and_writes_nothing(run, tiny_bundle, capsys, words, message):
     places = {"{protein}": str(tiny_bundle / "protein"), "{nucleotide}": str(tiny_bundle / "nucleotide")}
     words = [places.get(word, word) for word in words]
-    # The fixture's --device cpu comes last and would win over the one under test.
-    code = run(*words) if "--device" not in words else run_as_given(words)
-    assert code == 2
+    assert run(*words) == 2
     assert message in capsys.readouterr().err
     assert names_here() == set()
-
-
-def run_as_given(words: list[str]) -> int:
-    sys.argv[:] = ["seqassay", "embed", *words]
-    with pytest.raises(SystemExit) as caught:
-        main()
-    return int(caught.value.code or 0)
 
 
 def test_a_bad_letter_in_the_second_block_leaves_nothing(run, tiny_bundle: Path, capsys):

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from support import random_reads, write_fasta
+from support import Run, in_process, random_reads, write_fasta
 
-from seqassay.cli.main import main
 from seqassay.engine.embed import load_encoder
 from seqassay.models.bundle import load_bundle
 from seqassay.models.registry import bundle_folder, encoder_folder
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -24,17 +19,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
     """Call ``seqassay`` in this process with an empty cache; returns exit code, output, errors."""
     monkeypatch.setenv("SEQASSAY_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["seqassay", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        return code, *capsys.readouterr()
-
-    return call
+    return in_process(monkeypatch, capsys)
 
 
 def pickled_head(tiny_bundle: Path, folder: Path) -> Path:

@@ -16,9 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import fasta_text, random_reads, write_fasta
-
-from seqassay.cli.main import main
+from support import exit_code, fasta_text, random_reads, write_fasta
 
 PROGRAM = [str(Path(sys.executable).with_name("seqassay")), "predict"]
 OUTPUTS = {"prediction_results.txt", "prediction_results_highestscore.csv", "sequences.tsv", "viral.fasta.gz"}
@@ -30,12 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, tmp_path: Path) -> C
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str, model: str = str(tiny_bundle)) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqassay", "predict", "-m", model, "--device", "cpu", *words])
-        try:
-            main()
-        except SystemExit as exit_:
-            return int(exit_.code or 0)
-        return 0
+        return exit_code(monkeypatch, "predict", "-m", model, "--device", "cpu", *words)
 
     return call
 

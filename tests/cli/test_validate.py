@@ -4,26 +4,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-
-from seqassay.cli.main import main
+from support import exit_code
 
 
 @pytest.fixture
 def validate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Call ``seqassay validate`` in this process; returns the exit code."""
-
-    def call(*words: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["seqassay", "validate", *map(str, words)])
-        try:
-            main()
-        except SystemExit as exit_:
-            return int(exit_.code or 0)
-        return 0
-
-    return call
+    return partial(exit_code, monkeypatch, "validate")
 
 
 def test_a_good_file(validate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
