@@ -205,6 +205,34 @@ def test_near_duplicates_across_splits(tmp_path: Path) -> None:
     assert "train_twin" not in read_labelled(one.output_dir / "train.fa.gz").ids
 
 
+def test_a_record_without_a_label_is_named(tmp_path: Path, source: Path) -> None:
+    bare = tmp_path / "bare.csv"
+    bare.write_text("id,sequence\na,ACGTACGTACGT\n")
+    with pytest.raises(InputError, match=r"bare\.csv, record 1 \(a\): has no label") as error:
+        build_dataset(settings(tmp_path, source, bare))
+    assert "label=viral:FILE" in error.value.hint
+
+
+def test_records_of_one_label_are_refused_whatever_the_split_rule(tmp_path: Path, source: Path) -> None:
+    one = settings(tmp_path, source, groups=("phage", "virus"))
+    with pytest.raises(InputError, match="all 48 records have the label viral"):
+        build_dataset(one)
+    given = write_source(tmp_path / "given.fa", split="train")
+    with pytest.raises(InputError, match=r"the split train holds records of one label only \(viral\); left out: 48"):
+        build_dataset(replace(settings(tmp_path, given, groups=("phage", "virus")), split_by=None))
+
+
+def test_a_genbank_record_without_features_is_named(tmp_path: Path) -> None:
+    from test_dataset_genbank import genbank_text
+
+    path = tmp_path / "x.gb"
+    path.write_text(genbank_text() + genbank_text("NC_2.1", features="") + genbank_text("NC_3.1", features=""))
+    message = r"x\.gb, record 2 \(NC_2\.1\): has no annotated protein \(no CDS\).*\(2 such records\)"
+    with pytest.raises(InputError, match=message) as error:
+        build_dataset(settings(tmp_path, path))
+    assert "--skip-unannotated" in error.value.hint
+
+
 def test_a_genome_in_two_splits(tmp_path: Path) -> None:
     write_source(tmp_path / "a.fa", split="train")
     write_source(tmp_path / "b.fa", split="train", seed=2)

@@ -289,6 +289,12 @@ def test_embeddings_that_are_not_finite_name_the_record(
         make_features(settings)
 
 
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 def change(folder: Path, **changes: Any) -> None:
     path = folder / "features.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -303,6 +309,7 @@ def change(folder: Path, **changes: Any) -> None:
         (lambda folder: change(folder, version="2.0"), "this seqassay reads 'seqassay-features' version 1.x"),
         (lambda folder: (folder / "shard-000001.safetensors").unlink(), "shard-000001.safetensors: cannot be read"),
         (lambda folder: (folder / "shard-000001.safetensors").write_bytes(b"x"), "has 1 bytes, features.json says"),
+        (lambda folder: flip_a_bit(folder / "shard-000001.safetensors"), "was changed: its SHA-256 is"),
     ],
 )
 def test_features_that_cannot_be_used(settings: FeatureSettings, spoil: Callable[[Path], Any], message: str) -> None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,10 +193,10 @@ class FeatureSet:
     """The features in one folder, mapped into memory: rows are read from the disk when a batch needs them."""
 
     def __init__(self, folder: Path | str) -> None:
-        """Open a finished folder.
+        """Open a finished folder, and read it through once: what is trained on is what the digest is of.
 
         Raises:
-            InputError: no features, unfinished, of another version, or a shard that is missing or cut.
+            InputError: no features, unfinished, of another version, or a shard that is missing, cut or changed.
         """
         self.folder = Path(folder)
         self.description = _read_description(self.folder)
@@ -206,6 +207,12 @@ class FeatureSet:
         parts: dict[str, list[npt.NDArray[Any]]] = {"labels": [], "chunk": []}
         for entry in self.description["files"]:
             tensors = _open_shard(self.folder / entry["name"], entry["bytes"])
+            if (found := file_sha256(self.folder / entry["name"])) != entry["sha256"]:
+                raise InputError(
+                    f"was changed: its SHA-256 is {found}, {FEATURES_FILE} says {entry['sha256']}",
+                    path=self.folder / entry["name"],
+                    hint=f"make the features again:\n  {self.rebuild_command()}",
+                )
             self._merged.append(tensors["merged"])
             for name, arrays in parts.items():
                 arrays.append(tensors[name].numpy().copy())
@@ -240,15 +247,16 @@ class FeatureSet:
     def rebuild_command(self, like: Mapping[str, Any] | None = None) -> str:
         """The command that makes the features of this input again, with the models that made ``like``'s features."""
         description = like or self.description
-        source = description["bundle"]["path"] if description["bundle"] else None
-        encoders, identity = description["encoders"], description["identity"]
-        models = (
-            f"--model {source}"
-            if source
-            else f"--nucleotide {encoders['nucleotide']['path']} --protein {encoders['protein']['path']} "
-            f"--chunk-length {identity['chunk_length']}"
-        )
-        return f"seqassay train features {self.description['input']['path']} -o {self.folder} {models} --force"
+        encoders, split = description["encoders"], self.description["split"]
+        words = ["seqassay", "train", "features", self.description["input"]["path"], "-o", str(self.folder)]
+        if description["bundle"]:
+            words += ["--model", description["bundle"]["path"]]
+        else:
+            words += ["--nucleotide", encoders["nucleotide"]["path"], "--protein", encoders["protein"]["path"]]
+            words += ["--chunk-length", str(description["identity"]["chunk_length"])]
+        if not Path(self.description["input"]["path"]).name.startswith(split):  # else the name says it
+            words += ["--split", split]
+        return shlex.join([*words, "--force"])
 
 
 def check_same_models(first: FeatureSet, other: FeatureSet) -> None:
