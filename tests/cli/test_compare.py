@@ -76,7 +76,7 @@ def test_the_installed_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_verdicts_and_exit_codes(compare, capsys) -> None:
     assert compare("--min-agreement", "0.99") == 0
     assert record()["verdict"] == "PASSED"
-    assert "PASSED: frames: the agreement and its whole interval reach the limit" in capsys.readouterr().out
+    assert "PASSED: at every level the agreement and its whole interval reach the limit" in capsys.readouterr().out
 
     write_frames("b.txt", 1000, flipped=100)
     assert compare("--min-agreement", "0.99", "--force") == 5

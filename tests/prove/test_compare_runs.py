@@ -154,6 +154,12 @@ def test_other_shard_sizes_leave_the_inputs_unknown(run, finished: Path, reads: 
     assert "not known to be the same: inputs" in record["notes"]
 
 
+def test_another_chunk_rule_is_mentioned(run, finished: Path, reads: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    other = predict(reads, tmp_path / "other", tiny_bundle, chunk_rule="reference")
+    notes = run(finished, other).record["notes"]
+    assert "other chunk_rule: rows with one id need not be of the same bases" in notes
+
+
 def test_result_files_alone_have_no_identity(run, finished: Path, tmp_path: Path) -> None:
     alone = tmp_path / "results.txt"
     shutil.copy(finished / FRAMES_TABLE, alone)

@@ -34,6 +34,7 @@ from seqassay.prove.compare.verdict import agreement_gate
 Say = Callable[[str], None]
 
 _OF_RESULTS = ("bundle", "chunk-length", "inputs")
+_WHAT_ROWS_ARE = ("chunk_rule", "genetic_code", "ambiguity")  # settings that decide what a frame or chunk holds
 _OF_EMBEDDINGS = ("encoder",)
 
 
@@ -199,6 +200,9 @@ def _notes(likeness: Likeness, parts: list[_Part], a: Source, b: Source) -> list
     if unknown and not notes:
         notes.append(f"not known to be the same: {', '.join(unknown)}")
     notes += [f"{thing} differs, as allowed: {reason}" for thing, reason in likeness.reasons.items()]
+    cut = [name for name in _WHAT_ROWS_ARE if name in likeness.other_settings]
+    if cut:
+        notes.append(f"other {', '.join(cut)}: rows with one id need not be of the same bases")
     for part in parts:
         level, rows = part.record["level"], part.record["rows"]
         missing = rows["only_a"] + rows["only_b"]

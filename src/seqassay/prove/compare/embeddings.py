@@ -5,7 +5,6 @@ Shape letters: P pairs of rows, D values of an embedding.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from seqassay.engine.embedding_files import FORMAT, read_embeddings
 from seqassay.errors import InputError
+from seqassay.models.bundle import file_sha256
 from seqassay.prove.compare.figures import ROUNDING, mean, quantile, share
 from seqassay.prove.compare.pairing import Ids, Pairing
 from seqassay.sequences.ragged import Ragged
@@ -48,7 +48,7 @@ def read_checked(path: Path) -> Embeddings:
     """
     try:
         ids, rows_ND, metadata = read_embeddings(path)
-        content = path.read_bytes()
+        sha256, n_bytes = file_sha256(path), path.stat().st_size
     except (ValueError, IndexError, TypeError) as error:
         raise InputError(f"not a whole file of embeddings: {error}", path=path) from error
     except OSError as error:
@@ -64,7 +64,7 @@ def read_checked(path: Path) -> Embeddings:
             raise InputError("a value is no number (NaN or infinite)", path=path, record=row + 1, record_id=ids[row])
     ragged = Ragged.from_bytes(i.encode("utf-8", "surrogateescape") for i in ids)
     flat = Ids(np.frombuffer(ragged.values.tobytes(), np.uint8), ragged.offsets[:-1].copy(), ragged.offsets[1:].copy())
-    return Embeddings(path, flat, rows_ND, metadata, hashlib.sha256(content).hexdigest(), len(content))
+    return Embeddings(path, flat, rows_ND, metadata, sha256, n_bytes)
 
 
 def check_comparable(a: Embeddings, b: Embeddings) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from seqassay.engine.embedding_files import SUFFIXES
 from seqassay.errors import InputError
+from seqassay.models.bundle import file_sha256
 from seqassay.predict.folder import RUN_RECORD
 from seqassay.predict.record import RECORD_FORMAT
 from seqassay.prove.compare.identity import Identity, identity_of_run
@@ -138,4 +138,4 @@ def _record_beside(path: Path) -> dict[str, Any] | None:
         identity_of_run(record)
     except (InputError, KeyError, TypeError, AttributeError):
         return None
-    return record if written.get(path.name) == hashlib.sha256(path.read_bytes()).hexdigest() else None
+    return record if written.get(path.name) == file_sha256(path) else None

@@ -14,6 +14,7 @@ from typing import Any
 from seqassay.prove.gate import PASSED, SKIPPED, UNDECIDED, exact
 
 FAILED = "FAILED"
+ALL_REACH_IT = "at every level the agreement and its whole interval reach the limit"
 NO_LIMIT = "no limit was given (--min-agreement)"
 _DECIMALS = 12  # of interval ends
 _NEXT_STEPS = {
@@ -42,7 +43,9 @@ def agreement_gate(levels: Sequence[Mapping[str, Any]], limit: float | None) -> 
         "rule": f"agreement >= {limit:g} at every level, with its whole 95% interval",
         "limit": limit,
         "verdict": verdict,
-        "reason": "; ".join(f"{level['level']}: {level['reason']}" for level in decided if level["verdict"] == verdict),
+        "reason": ALL_REACH_IT
+        if verdict == PASSED
+        else "; ".join(f"{level['level']}: {level['reason']}" for level in decided if level["verdict"] == verdict),
         "levels": decided,
         "next_steps": _NEXT_STEPS.get(verdict, []),
     }
