@@ -14,6 +14,7 @@ import typer
 
 from seqassay.cli.console import console_log
 from seqassay.cli.train_encoders import encoders_command
+from seqassay.cli.train_finetune import finetune_command
 from seqassay.config import resolve_settings
 from seqassay.errors import StoppedError
 from seqassay.predict.stop import StopRequested, stop_on_signals
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add the command group to the app."""
     train = typer.Typer(help="Train encoders, or a head on the features of others.", no_args_is_help=True)
     train.command("encoders", no_args_is_help=True)(encoders_command)
+    train.command("finetune", no_args_is_help=True)(finetune_command)
     train.command("features", no_args_is_help=True)(features_command)
     train.command("head", no_args_is_help=True)(head_command)
     app.add_typer(train, name="train")

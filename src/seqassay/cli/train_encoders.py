@@ -30,6 +30,7 @@ def encoders_command(
     finish_steps: int = typer.Option(None, metavar="N", help="Steps with made-up sequences after (default: 1500)."),
     max_minutes: float = typer.Option(None, metavar="M", help="Time for each of these (default: no limit)."),
     seed: int = typer.Option(None, metavar="N", help="(default: 1)"),
+    device: str = typer.Option(None, metavar="auto|cpu|cuda|cuda:N", help="Where to train (default: auto)."),
     threads: int = typer.Option(None, metavar="N", help="CPU threads (default: what the machine gives)."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="No line for every evaluation."),
 ) -> None:

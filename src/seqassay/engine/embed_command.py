@@ -118,12 +118,22 @@ def open_encoder(name_or_path: str) -> Encoder:
         UsageError: neither; says what there is.
         ModelError: files that cannot be loaded.
     """
+    path, name = find_encoder(name_or_path)
+    return load_encoder(path, name=name)
+
+
+def find_encoder(name_or_path: str) -> tuple[Path, str | None]:
+    """The folder or file of what `open_encoder` opens, and what to call it; None: after its folder.
+
+    Raises:
+        UsageError: there is none; says what there is.
+    """
     bundle_name, colon, part = name_or_path.rpartition(":")
     if colon and part in ("protein", "nucleotide") and not Path(name_or_path).exists():
         bundle = load_bundle(bundle_name)
         path = bundle.protein_path if part == "protein" else bundle.nucleotide_path
-        return load_encoder(path, kind=part, name=f"{bundle.name}:{part}")  # type: ignore[arg-type]
-    return load_encoder(locate_encoder(name_or_path))
+        return path, f"{bundle.name}:{part}"
+    return locate_encoder(name_or_path), None
 
 
 def read_blocks(inputs: tuple[str, ...], kind: Kind) -> Iterator[Block]:

@@ -74,8 +74,13 @@ class DnabertLayer(nn.Module):
 
 
 class Dnabert(nn.Module):
-    """The encoder without pooler and language-model head."""
+    """The encoder without pooler and language-model head.
 
+    Attributes:
+        frozen_layers: how many of the first layers are computed without gradients, whatever the mode.
+    """
+
+    frozen_layers = 0
     slopes_H: Tensor
 
     def __init__(self, config: DnabertConfig) -> None:
@@ -103,8 +108,10 @@ class Dnabert(nn.Module):
     def _encode(self, tokens_T: Tensor, layout: PackedLayout, kernel: Kernel) -> Tensor:
         hidden_TD: Tensor = self.embeddings_norm(self.embeddings(tokens_T))
         biases = alibi_biases(self.slopes_H, layout, hidden_TD.dtype)
-        for layer in self.layers:
-            hidden_TD = layer(hidden_TD, layout, biases, kernel)
+        with_gradients = torch.is_grad_enabled()
+        for number, layer in enumerate(self.layers):
+            with torch.set_grad_enabled(with_gradients and number >= self.frozen_layers):
+                hidden_TD = layer(hidden_TD, layout, biases, kernel)
         return hidden_TD
 
     def flops(self, lengths: list[int]) -> int:

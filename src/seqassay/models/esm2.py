@@ -98,7 +98,13 @@ class Esm2Layer(nn.Module):
 
 
 class Esm2(nn.Module):
-    """The encoder without its language-model head."""
+    """The encoder without its language-model head.
+
+    Attributes:
+        frozen_layers: how many of the first layers are computed without gradients, whatever the mode.
+    """
+
+    frozen_layers = 0
 
     def __init__(self, config: Esm2Config) -> None:
         super().__init__()
@@ -124,13 +130,15 @@ class Esm2(nn.Module):
     def _encode(self, tokens_T: Tensor, layout: PackedLayout, kernel: Kernel) -> Tensor:
         hidden_TD: Tensor = self.embed_tokens(tokens_T)
         rotary = rotary_tables(layout, self.config.head_dim, hidden_TD.dtype)
+        with_gradients = torch.is_grad_enabled()
         for number, layer in enumerate(cast("list[Esm2Layer]", self.layers)):
-            if number == 0 and kernel != "exact":
-                # Before the first attention a token is only its letter: project the 33 letters, not every token.
-                qkv_TE = layer.project(self.embed_tokens.weight)[tokens_T]
-            else:
-                qkv_TE = layer.project(hidden_TD, plain=kernel == "exact")
-            hidden_TD = layer(hidden_TD, qkv_TE, layout, rotary, kernel)
+            with torch.set_grad_enabled(with_gradients and number >= self.frozen_layers):
+                if number == 0 and kernel != "exact":
+                    # Before the first attention a token is only its letter: project the 33 letters, not every token.
+                    qkv_TE = layer.project(self.embed_tokens.weight)[tokens_T]
+                else:
+                    qkv_TE = layer.project(hidden_TD, plain=kernel == "exact")
+                hidden_TD = layer(hidden_TD, qkv_TE, layout, rotary, kernel)
         normed_TD: Tensor = self.final_norm(hidden_TD)
         return normed_TD
 

@@ -29,17 +29,21 @@ from seqassay.models.esm2 import Esm2, Esm2Config
 from seqassay.models.head import ClassifierHead
 from seqassay.models.names import Layout, Slot
 from seqassay.models.pickled import read_pickled_tensors
+from seqassay.models.published import (
+    TOKEN_DROPOUT_SCALE,
+    TOKEN_TYPES,
+    dnabert_settings,
+    esm2_settings,
+    published_tensors,
+)
 
 EncoderClass = Literal["dnabert", "esm2"]
 Model = TypeVar("Model", bound=nn.Module)
 
-# ESM-2 was trained with token dropout (15%, of which 80% masked); at inference the table counts 1 - 0.15·0.8 times.
-TOKEN_DROPOUT_SCALE = 0.88
 # Attention heads by (layers, width): the one thing about ESM-2 that tensor shapes do not tell.
 _ESM2_HEADS = {(6, 320): 20, (12, 480): 20, (30, 640): 20, (33, 1280): 20, (36, 2560): 40, (48, 5120): 40}
 _DNABERT_HEAD_DIM = 64
 HEAD_VERSION = "2.0"  # of a head file's metadata
-_TOKEN_TYPES = 2  # rows of DNABERT's token-type table, of which only type 0 occurs
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,50 +199,17 @@ def head_from_tensors(tensors: Mapping[str, Tensor], path: Path) -> ClassifierHe
 
 def save_esm2(model: Esm2, folder: Path | str, *, dtype: torch.dtype | None = None) -> None:
     """Write config.json and model.safetensors as Hugging Face publishes ESM-2 (`esm.` names, table un-multiplied)."""
-    config = model.config
-    tensors = _published_tensors(model, "esm2-huggingface", config.n_layers)
+    tensors = published_tensors(model, "esm2-huggingface", model.config.n_layers)
     table = "embeddings.word_embeddings.weight"
     tensors[table] = (tensors[table].double() / TOKEN_DROPOUT_SCALE).to(tensors[table].dtype)
-    settings = {
-        "architectures": ["EsmModel"],
-        "model_type": "esm",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "intermediate_size": config.d_ff,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-5,
-        "position_embedding_type": "rotary",
-        "token_dropout": True,
-        "emb_layer_norm_before": False,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "max_position_embeddings": 1026,
-        "pad_token_id": 1,
-        "mask_token_id": 32,
-    }
-    _save_encoder(Path(folder), {f"esm.{name}": tensor for name, tensor in tensors.items()}, settings, dtype)
+    named = {f"esm.{name}": tensor for name, tensor in tensors.items()}
+    _save_encoder(Path(folder), named, esm2_settings(model), dtype)
 
 
 def save_dnabert(model: Dnabert, folder: Path | str, *, dtype: torch.dtype | None = None) -> None:
     """Write config.json and model.safetensors with the names DNABERT-S is published under (no `auto_map`)."""
-    config = model.config
-    tensors = _published_tensors(model, "dnabert", config.n_layers)
-    settings = {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        "vocab_size": config.vocab_size,
-        "type_vocab_size": _TOKEN_TYPES,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "intermediate_size": config.d_ff,
-        "hidden_act": "gelu",
-        "layer_norm_eps": config.eps,
-        "alibi_starting_size": 512,
-    }
-    _save_encoder(Path(folder), tensors, settings, dtype)
+    tensors = published_tensors(model, "dnabert", model.config.n_layers)
+    _save_encoder(Path(folder), tensors, dnabert_settings(model), dtype)
 
 
 def save_head(head: ClassifierHead, path: Path | str) -> None:
@@ -409,7 +380,7 @@ def _match(checkpoint: Checkpoint, layout: Layout, n_layers: int, model: nn.Modu
 def _published_shape(slot: Slot, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
     """The shape the published tensor must have."""
     rows, *rest = shapes[slot.ours]
-    return (_TOKEN_TYPES, *rest) if slot.add_first_row else (rows // slot.parts, *rest)
+    return (TOKEN_TYPES, *rest) if slot.add_first_row else (rows // slot.parts, *rest)
 
 
 def _adopt(model: Model, tensors: dict[str, Tensor], dtype: torch.dtype) -> Model:
@@ -450,26 +421,12 @@ def _check_values(path: Path, name: str, tensor: Tensor) -> None:
         )
 
 
-def _published_tensors(model: nn.Module, layout: Layout, n_layers: int) -> dict[str, Tensor]:
-    """Our tensors under their published plain names."""
-    ours = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    tensors: dict[str, Tensor] = {}
-    for name, slot in names.expected_slots(layout, n_layers).items():
-        tensor = ours[slot.ours]
-        if slot.add_first_row:
-            tensors[name] = torch.zeros(_TOKEN_TYPES, tensor.shape[1], dtype=tensor.dtype)
-        else:
-            rows = tensor.shape[0] // slot.parts
-            tensors[name] = tensor[slot.part * rows : (slot.part + 1) * rows].clone()
-    return tensors
-
-
 def _save_encoder(
     folder: Path, tensors: Mapping[str, Tensor], settings: Mapping[str, object], dtype: torch.dtype | None
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(
-        {name: tensor if dtype is None else tensor.to(dtype) for name, tensor in tensors.items()},
+        {name: tensor.clone().to(dtype or tensor.dtype) for name, tensor in tensors.items()},
         folder / "model.safetensors",
     )
     write_text_atomically(folder / "config.json", json.dumps(settings, indent=2) + "\n")

@@ -21,9 +21,14 @@ from seqassay.train.frame_batches import FrameBatch, PackedTokens
 class SideClassifier(nn.Module):
     """An encoder, pooled as `predict` pools it (nucleotide: all tokens; protein: residues), and a head."""
 
-    def __init__(self, config: DnabertConfig | Esm2Config, *, hidden_units: int = 256) -> None:
+    def __init__(
+        self, config: DnabertConfig | Esm2Config, *, hidden_units: int = 256, encoder: Dnabert | Esm2 | None = None
+    ) -> None:
+        """Put a head on an encoder: on ``encoder``, which has this configuration, or on one of random weights."""
         super().__init__()
-        self.encoder = Dnabert(config) if isinstance(config, DnabertConfig) else Esm2(config)
+        if encoder is None:
+            encoder = Dnabert(config) if isinstance(config, DnabertConfig) else Esm2(config)
+        self.encoder = encoder
         self.specials_left_out = 0 if isinstance(config, DnabertConfig) else 1
         self.head = ClassifierHead(config.d_model, hidden_units)
 
@@ -31,7 +36,7 @@ class SideClassifier(nn.Module):
         """Log-odds of virus ``[F]``, float32, in the order the frames came in."""
         hidden_TD = self.encoder(packed.tokens_T, packed.layout)
         pooled_FD = pool(hidden_TD, packed.layout, left_out=self.specials_left_out)[packed.row_F]
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(pooled_FD.device.type, enabled=False):
             logits_F2: Tensor = self.head(pooled_FD.float())
         return logits_F2[:, 1] - logits_F2[:, 0]
 
@@ -40,23 +45,26 @@ def masked_token_loss(model: SideClassifier, packed: PackedTokens, share: float,
     """Cross-entropy of hidden tokens found again from their neighbours (BERT: Devlin et al. 2019).
 
     A random share of the tokens between the special ones is replaced by the mask; the encoder's output there is
-    compared with the token table itself. Uses torch's global random state. Computed in float32 but for the encoder.
+    compared with the token table itself. Uses torch's global random state, the CPU's on any device. Computed in float32
+    but for the encoder.
     """
     encoder = model.encoder
-    lengths_S = torch.from_numpy(packed.layout.lengths).repeat_interleave(torch.from_numpy(packed.layout.lengths))
-    inner_T = (packed.layout.positions_T > 0) & (packed.layout.positions_T < lengths_S - 1)
-    hidden_T = inner_T & (torch.rand(packed.tokens_T.shape) < share)
+    device = packed.tokens_T.device
+    lengths_S = torch.from_numpy(packed.layout.lengths)
+    length_T = lengths_S.repeat_interleave(lengths_S).to(device)
+    inner_T = (packed.layout.positions_T > 0) & (packed.layout.positions_T < length_T - 1)
+    hidden_T = inner_T & (torch.rand(packed.tokens_T.shape) < share).to(device)
     if not hidden_T.any():
         hidden_T = inner_T
     output_TD = encoder(packed.tokens_T.masked_fill(hidden_T, mask_id), packed.layout)
     table_VD = encoder.embeddings.weight if isinstance(encoder, Dnabert) else encoder.embed_tokens.weight
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(device.type, enabled=False):
         return F.cross_entropy(output_TD[hidden_T].float() @ table_VD.float().T, packed.tokens_T[hidden_T])
 
 
 def mean_of_chunks(log_odds_F: Tensor, chunk_F: Tensor, n_chunks: int) -> Tensor:
     """Mean log-odds of every chunk's frames ``[N]``; every chunk has at least one."""
-    total_N = torch.zeros(n_chunks, dtype=log_odds_F.dtype).index_add_(0, chunk_F, log_odds_F)
+    total_N = torch.zeros(n_chunks, dtype=log_odds_F.dtype, device=log_odds_F.device).index_add_(0, chunk_F, log_odds_F)
     return total_N / torch.bincount(chunk_F, minlength=n_chunks)
 
 

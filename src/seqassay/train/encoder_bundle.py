@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from seqassay.engine.tokens import NucleotideTokenizer
 from seqassay.models.bundle import Bundle, write_bundle
@@ -60,14 +61,22 @@ class Plan:
         return [part for part in self.recipes if part.split("-")[0] == side]
 
 
-def train_part(plan: Plan, part: str, train: LabelledRecords, valid: LabelledRecords, work: Path) -> None:
-    """Train one part, from wherever its checkpoint stands."""
+def train_part(
+    plan: Plan,
+    part: str,
+    train: LabelledRecords,
+    valid: LabelledRecords,
+    work: Path,
+    *,
+    device: torch.device | None = None,
+) -> None:
+    """Train one part, from wherever its checkpoint stands, on the CPU or another device."""
     parts = plan.parts_of(part.split("-")[0])
     before = parts[: parts.index(part)]
     recipe = plan.recipes[part]
     begin_with = best_state(plan, before[-1], work) if before else None
     tokenizer = nucleotide_tokenizer() if recipe.reads_nucleotides else None
-    trainer = EncoderTrainer(recipe, train, valid, tokenizer, work / part, begin_with=begin_with)
+    trainer = EncoderTrainer(recipe, train, valid, tokenizer, work / part, begin_with=begin_with, device=device)
     log.info("%s: %d parameters; %s", part, sum(p.numel() for p in trainer.model.parameters()), recipe)
     trainer.run()
 
@@ -113,8 +122,17 @@ def head_weights(
     return nucleotide_weight, protein_weight
 
 
-def build_bundle(plan: Plan, valid: LabelledRecords, work: Path, folder: Path, *, threads: int | None = None) -> Bundle:
+def build_bundle(
+    plan: Plan,
+    valid: LabelledRecords,
+    work: Path,
+    folder: Path,
+    *,
+    threads: int | None = None,
+    device: torch.device | None = None,
+) -> Bundle:
     """Join the best states of both sides, calibrate along the path that `predict` takes, and write the bundle."""
+    device = device or torch.device("cpu")
     nucleotide, protein = (best_state(plan, plan.parts_of(side)[-1], work) for side in SIDES)
     if not isinstance(nucleotide.encoder, Dnabert) or not isinstance(protein.encoder, Esm2):
         raise TypeError("the plan's recipes name the sides wrongly")
@@ -123,7 +141,9 @@ def build_bundle(plan: Plan, valid: LabelledRecords, work: Path, folder: Path, *
     tokenizer = build_kmer_tokenizer(WORD_LENGTH).to_str()
     (folders["nucleotide"] / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     save_esm2(protein.encoder, folders["protein"])
-    nucleotide_weight, protein_weight = head_weights(nucleotide, protein, valid, plan)
+    nucleotide_weight, protein_weight = head_weights(nucleotide.to(device), protein.to(device), valid, plan)
+    nucleotide.cpu()
+    protein.cpu()
     head = fused_head(nucleotide.head, protein.head, nucleotide_weight=nucleotide_weight, protein_weight=protein_weight)
 
     def written(place: Path, calibration: Calibration | None) -> Bundle:
@@ -142,7 +162,7 @@ def build_bundle(plan: Plan, valid: LabelledRecords, work: Path, folder: Path, *
             replace=True,
         )
 
-    scorer = SequenceScorer(written(work / "uncalibrated", None), threads=threads)
+    scorer = SequenceScorer(written(work / "uncalibrated", None), device=str(device), threads=threads)
     calibration = fit_calibration(scored_fragments(scorer, valid, plan.group_weights), has_nucleotide_head=True)
     log.info("calibration %s", calibration.as_json())
     bundle = written(folder, calibration)

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from seqassay.durable import disk_errors, write_durably
+from seqassay.engine.precision import resolve_device
 from seqassay.errors import InputError, UsageError
-from seqassay.measure.provenance import provenance, utc_now
+from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.models.bundle import Bundle, file_sha256
 from seqassay.train.calibrate import check_enough
 from seqassay.train.dataset import LABELS, LabelledRecords, read_labelled
@@ -52,6 +53,7 @@ class EncoderSettings:
     finish_steps: int = 1500  # with made-up sequences, at the end
     max_minutes: float | None = None  # for each part of the training
     seed: int = Recipe.seed
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -75,6 +77,7 @@ def train_encoders(settings: EncoderSettings) -> Bundle:
     """
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    device = resolve_device(settings.device)
     files = {split: find_split(settings.dataset, split) for split in SPLITS}
     records = {split: read_labelled(file) for split, file in files.items()}
     check_records(records, files)
@@ -83,11 +86,17 @@ def train_encoders(settings: EncoderSettings) -> Bundle:
     with disk_errors(path=settings.output_dir):
         settings.output_dir.mkdir(parents=True, exist_ok=True)
         for part in plan.recipes:
-            train_part(plan, part, records["train"], records["valid"], settings.output_dir)
+            train_part(plan, part, records["train"], records["valid"], settings.output_dir, device=device)
         bundle = build_bundle(
-            plan, records["valid"], settings.output_dir, settings.output_dir / BUNDLE, threads=settings.threads
+            plan,
+            records["valid"],
+            settings.output_dir,
+            settings.output_dir / BUNDLE,
+            threads=settings.threads,
+            device=device,
         )
-        said = json.dumps(training_record(settings, plan, records, files, bundle), indent=1) + "\n"
+        record = training_record(settings, plan, records, files, bundle) | {"device": device_name(device)}
+        said = json.dumps(record, indent=1) + "\n"
         write_durably(settings.output_dir / RECORD, [said.encode()])
     return bundle
 
@@ -123,20 +132,30 @@ def check_records(records: dict[str, LabelledRecords], files: dict[str, Path]) -
         )
 
 
-def plan_of(settings: EncoderSettings, train: LabelledRecords, valid: LabelledRecords) -> Plan:
-    """Recipes of all parts for these records."""
+def longest_to_draw(train: LabelledRecords, valid: LabelledRecords) -> int:
+    """The most bases that a chunk can have in both splits and labels.
+
+    Raises:
+        InputError: too few to train on.
+    """
     longest = [int(found.bases.lengths[found.labels == label].max()) for found in (train, valid) for label in (0, 1)]
     shortest = min(longest)
-    lengths = tuple(length for length in Recipe.lengths if length <= shortest)
-    if not lengths:
+    if shortest < min(Recipe.lengths):
         raise InputError(
             f"the longest records of one label have {shortest} bases; training draws at least {min(Recipe.lengths)}"
         )
+    return shortest
+
+
+def plan_of(settings: EncoderSettings, train: LabelledRecords, valid: LabelledRecords) -> Plan:
+    """Recipes of all parts for these records."""
+    most = longest_to_draw(train, valid)
+    lengths = tuple(length for length in Recipe.lengths if length <= most)
     weights = default_group_weights(train)
     common: dict[str, Any] = {
         "seed": settings.seed,
         "lengths": lengths,
-        "evaluation_lengths": tuple(n for n in Recipe.evaluation_lengths if n <= shortest) or lengths[:1],
+        "evaluation_lengths": tuple(n for n in Recipe.evaluation_lengths if n <= most) or lengths[:1],
         "group_weights": weights,
     }
     if settings.max_minutes is not None:
@@ -176,19 +195,24 @@ def training_record(
         "kind": "train_encoders",
         "written_at": utc_now(),
         "bundle": {"name": bundle.name, "digest": bundle.digest, "path": str(bundle.path)},
-        "data": {
-            split: {
-                "file": str(files[split]),
-                "sha256": file_sha256(files[split]),
-                "records": len(found),
-                "viral_records": int(found.labels.sum()),
-                "bases": int(found.bases.lengths.sum()),
-            }
-            for split, found in records.items()
-        },
+        "data": describe_records(records, files),
         "recipes": {part: asdict(recipe) for part, recipe in plan.recipes.items()},
         "history": history,
         "provenance": provenance(),
+    }
+
+
+def describe_records(records: dict[str, LabelledRecords], files: dict[str, Path]) -> dict[str, Any]:
+    """File, SHA-256 and counts of every split."""
+    return {
+        split: {
+            "file": str(files[split]),
+            "sha256": file_sha256(files[split]),
+            "records": len(found),
+            "viral_records": int(found.labels.sum()),
+            "bases": int(found.bases.lengths.sum()),
+        }
+        for split, found in records.items()
     }
 
 

@@ -14,12 +14,11 @@ Choices, with their reasons (trials in docs/models/mini.md):
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -29,9 +28,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from seqassay.engine.precision import resolve
 from seqassay.engine.tokens import NucleotideTokenizer
 from seqassay.errors import ModelError
 from seqassay.evaluate.classification import roc_auc
@@ -40,6 +40,7 @@ from seqassay.models.esm2 import Esm2Config
 from seqassay.sequences.ragged import Ragged
 from seqassay.train.classifier import SideClassifier, loss_of, masked_token_loss
 from seqassay.train.dataset import ChunkSampler, LabelledChunks, LabelledRecords, evaluation_chunks
+from seqassay.train.encoder_checkpoint import copy_of_learnt, learnt_names, load_state, save_state
 from seqassay.train.frame_batches import FrameBatch, make_batch, mask_tokens, mutate_residues
 from seqassay.train.kmer_tokenizer import MASK_ID
 from seqassay.train.made_up import KIND_SHARES, made_up
@@ -122,7 +123,12 @@ class Progress:
 
 
 class EncoderTrainer:
-    """One training run in one folder: ``checkpoint.pt`` to go on from, ``best.pt``, and ``history.jsonl``."""
+    """One training run in one folder: ``checkpoint.pt`` to go on from, ``best.pt``, and ``history.jsonl``.
+
+    On a CPU the same recipe and data end in the same weights, bit for bit. On a CUDA device batches, masks and first
+    weights are the same as on the CPU, but sums of gradients come in any order: the last bits differ from run to run.
+    Checkpoints of one device go on on any other.
+    """
 
     def __init__(
         self,
@@ -133,15 +139,22 @@ class EncoderTrainer:
         folder: Path,
         *,
         begin_with: SideClassifier | None = None,
+        device: torch.device | None = None,
     ) -> None:
         """Prepare a run.
 
         Args:
             tokenizer: the nucleotide encoder's; None for a protein encoder.
             begin_with: weights to begin with, of the recipe's shape; None: random ones.
+            device: where to train and evaluate; the CPU by default.
+
+        Raises:
+            UsageError: a device without the recipe's number format; records that cannot be drawn from.
         """
         if recipe.reads_nucleotides != (tokenizer is not None):
             raise ValueError("a nucleotide encoder needs its tokenizer, a protein encoder has none")
+        self.device = device or torch.device("cpu")
+        resolve(self.device, recipe.precision)
         torch.manual_seed(recipe.seed)
         self.recipe, self.tokenizer, self.folder = recipe, tokenizer, folder
         self.sampler = ChunkSampler(train_records, recipe.group_weights, length_power=recipe.length_power)
@@ -150,14 +163,24 @@ class EncoderTrainer:
             length: evaluation_chunks(valid_records, length, seed=recipe.seed, max_per_record=1)
             for length in recipe.evaluation_lengths
         }
-        self.model = SideClassifier(recipe.encoder)
-        initialise(self.model)
-        if begin_with is not None:
-            self.model.load_state_dict(begin_with.state_dict())
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizer = _optimizer(self.model, recipe)
+        self.mask_id = MASK_ID if recipe.reads_nucleotides else ESM_MASK_ID
+        self.model = self._first_model(begin_with).to(self.device)
+        self.learnt_names = learnt_names(self.model)
+        self.average = copy_of_learnt(self.model)
+        self.optimizer = self._optimizer()
         self.progress = Progress()
         folder.mkdir(parents=True, exist_ok=True)
+
+    def _first_model(self, begin_with: SideClassifier | None) -> SideClassifier:
+        """The model before the first step, on the CPU, so that its random numbers are the same on any device."""
+        model = SideClassifier(self.recipe.encoder)
+        initialise(model)
+        if begin_with is not None:
+            model.load_state_dict(begin_with.state_dict())
+        return model
+
+    def _optimizer(self) -> torch.optim.AdamW:
+        return _optimizer(self.model, self.recipe)
 
     def run(self) -> SideClassifier:
         """Train from wherever the folder's checkpoint stands; the state with the best validation figure, restored."""
@@ -219,10 +242,11 @@ class EncoderTrainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = scale * group["top_lr"]
-        autocast = torch.autocast("cpu", torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
+        autocast = torch.autocast(self.device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
         # The flash kernel's backward pass is 2–3 times slower than plain matrix products at these sizes on a CPU.
-        with autocast, sdpa_kernel(SDPBackend.MATH):
-            loss = self._loss(batch)
+        kernels = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
+        with autocast, kernels:
+            loss = self._loss(batch.to(self.device))
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -232,17 +256,17 @@ class EncoderTrainer:
 
     def _loss(self, batch: FrameBatch) -> Tensor:
         recipe = self.recipe
-        mask_id = MASK_ID if recipe.reads_nucleotides else ESM_MASK_ID
         if recipe.objective == "masked tokens":
-            return masked_token_loss(self.model, batch.packed, recipe.token_dropout, mask_id)
-        masked = mask_tokens(batch.packed, recipe.token_dropout, mask_id)
+            return masked_token_loss(self.model, batch.packed, recipe.token_dropout, self.mask_id)
+        masked = mask_tokens(batch.packed, recipe.token_dropout, self.mask_id)
         return loss_of(self.model(masked), batch, chunk_share=recipe.chunk_loss_share)
 
     @torch.no_grad()
     def _update_average(self) -> None:
         step = self.progress.step
         decay = min(self.recipe.average_decay, (1 + step) / (10 + step))
-        for mean, current in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
+        means, currents = self.average.state_dict(), self.model.state_dict()
+        for mean, current in ((means[name], currents[name]) for name in self.learnt_names):
             if mean.dtype.is_floating_point:
                 mean.lerp_(current, 1 - decay)
             else:
@@ -279,7 +303,6 @@ class EncoderTrainer:
     def _evaluate_masked(self, model: SideClassifier) -> dict[str, float]:
         """Loss on masked tokens of the first validation chunks, the same ones masked every time."""
         figures: dict[str, float] = {}
-        mask_id = MASK_ID if self.recipe.reads_nucleotides else ESM_MASK_ID
         for length, chunks in self.valid_chunks.items():
             few = chunks.take(np.arange(min(len(chunks), _PRETRAINING_VALID_CHUNKS)))
             made = make_batch(few.bases, few.labels, self.tokenizer)
@@ -289,7 +312,8 @@ class EncoderTrainer:
                 )
             with torch.inference_mode(), torch.random.fork_rng():
                 torch.manual_seed(length)
-                loss = masked_token_loss(model.eval(), made[0].packed, self.recipe.token_dropout, mask_id)
+                packed = made[0].packed.to(next(model.parameters()).device)
+                loss = masked_token_loss(model.eval(), packed, self.recipe.token_dropout, self.mask_id)
             figures[f"masked_token_loss_{length}"] = float(loss)
         return {"selection": -float(np.mean(list(figures.values()))), **figures}
 
@@ -298,15 +322,15 @@ class EncoderTrainer:
         progress = self.progress
         if figures["selection"] > progress.best_figure:
             progress.best_figure, progress.best_step = figures["selection"], progress.step
-            _save({"model": self.average.state_dict(), "step": progress.step}, self.folder / "best.pt")
+            save_state({"model": self._learnt(self.average), "step": progress.step}, self.folder / "best.pt")
         state = {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
+            "model": self._learnt(self.model),
+            "average": self._learnt(self.average),
             "optimizer": self.optimizer.state_dict(),
             "progress": asdict(progress),
             "recipe": recipe_json(self.recipe),
         }
-        _save(state, self.folder / "checkpoint.pt")
+        save_state(state, self.folder / "checkpoint.pt")
         row = {"step": progress.step, "seconds": round(progress.seconds, 1), "loss": loss, **figures}
         with (self.folder / "history.jsonl").open("a", encoding="utf-8") as history:
             history.write(json.dumps(row) + "\n")
@@ -317,14 +341,33 @@ class EncoderTrainer:
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return
-        state = _load(path)
+        state = load_state(path)
         if state["recipe"] != recipe_json(self.recipe):
-            raise ModelError(f"{path} belongs to another recipe", hint="use the same settings or another folder")
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
+            there, here = json.loads(state["recipe"]), json.loads(recipe_json(self.recipe))
+            differing = [
+                f"{name} is {_shown(there.get(name))} there, {_shown(here.get(name))} here"
+                for name in sorted({*there, *here})
+                if there.get(name) != here.get(name)
+            ]
+            raise ModelError(
+                f"{path} belongs to another recipe: {'; '.join(differing)}",
+                hint="use the same settings or another folder",
+            )
+        self._load_learnt(self.model, state["model"])
+        self._load_learnt(self.average, state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
         log.info("going on from step %d of %s", self.progress.step, path)
+
+    def _learnt(self, model: SideClassifier) -> dict[str, Tensor]:
+        """What training changes, and so what checkpoints hold."""
+        state = model.state_dict()
+        return {name: state[name] for name in self.learnt_names}
+
+    def _load_learnt(self, model: SideClassifier, state: Mapping[str, Tensor]) -> None:
+        if odd := sorted(set(state) ^ set(self.learnt_names)):
+            raise ModelError(f"{self.folder}: a checkpoint and its recipe do not fit: {odd[0]} is in one of them alone")
+        model.load_state_dict(state, strict=False)  # frozen parameters stay as they are
 
 
 def read_best(folder: Path, encoder: DnabertConfig | Esm2Config) -> SideClassifier:
@@ -337,19 +380,24 @@ def read_best(folder: Path, encoder: DnabertConfig | Esm2Config) -> SideClassifi
     if not path.exists():
         raise ModelError(f"{path}: no state was saved yet", hint="train for at least one evaluation")
     best = SideClassifier(encoder)
-    best.load_state_dict(_load(path)["model"])
+    best.load_state_dict(load_state(path)["model"])
     return best.eval()
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Small normal weights and zero biases in all linear layers."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=part.in_features**-0.5)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
 
 
 def initialise(model: SideClassifier) -> None:
     """Small normal weights, zero biases, and token tables of N(0, 0.3)."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear):
-            torch.nn.init.normal_(module.weight, std=module.in_features**-0.5)
-            if module.bias is not None:
-                torch.nn.init.zeros_(module.bias)
+    initialise_linear(model)
     for table in _tables(model).values():
-        torch.nn.init.normal_(table, std=0.3)
+        nn.init.normal_(table, std=0.3)
 
 
 def substitute(chunks: LabelledChunks, max_rate: float, rng: np.random.Generator) -> LabelledChunks:
@@ -374,6 +422,11 @@ def with_made_up(chunks: LabelledChunks, share: float, rng: np.random.Generator)
             table_NL[rows] = made_up(kind, table_NL[rows], rng)
     labels[chosen[: ends[-1]]] = 0
     return LabelledChunks(chunks.record, labels, Ragged(table_NL.reshape(-1), chunks.bases.offsets))
+
+
+def _shown(value: object, limit: int = 70) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def recipe_json(recipe: Recipe) -> str:
@@ -424,15 +477,3 @@ def default_group_weights(records: LabelledRecords) -> dict[str, float]:
         for group, value in zip(groups.tolist(), (0.5 * share / share.sum()).tolist(), strict=True):
             weights[group] = weights.get(group, 0.0) + value
     return weights
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    """Write whole or not at all."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state

@@ -36,6 +36,13 @@ class PackedTokens:
     layout: PackedLayout
     row_F: Tensor
 
+    def to(self, device: torch.device) -> PackedTokens:
+        """The same on a device; itself where it is there already."""
+        if self.tokens_T.device == device:
+            return self
+        layout = PackedLayout.from_lengths(self.layout.lengths, device)
+        return PackedTokens(self.tokens_T.to(device), layout, self.row_F.to(device))
+
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
@@ -51,6 +58,12 @@ class FrameBatch:
     n_chunks: int
     labels_N: Tensor
     packed: PackedTokens
+
+    def to(self, device: torch.device) -> FrameBatch:
+        """The same on a device; itself where it is there already."""
+        if self.labels_N.device == device:
+            return self
+        return FrameBatch(self.chunk_F.to(device), self.n_chunks, self.labels_N.to(device), self.packed.to(device))
 
 
 def whole_chunks(bases: Ragged) -> Chunks:
@@ -115,10 +128,13 @@ def pack(tokens: Ragged) -> PackedTokens:
 
 
 def mask_tokens(packed: PackedTokens, share: float, mask_id: int) -> PackedTokens:
-    """Replace a random share of the tokens by ``mask_id`` (uses torch's global random state)."""
+    """Replace a random share of the tokens by ``mask_id``.
+
+    Uses torch's global random state, the CPU's whatever device the tokens are on: the same seed hides the same tokens.
+    """
     if not share:
         return packed
-    hidden = torch.rand(packed.tokens_T.shape) < share
+    hidden = (torch.rand(packed.tokens_T.shape) < share).to(packed.tokens_T.device)
     return PackedTokens(packed.tokens_T.masked_fill(hidden, mask_id), packed.layout, packed.row_F)
 
 
@@ -138,6 +154,15 @@ def mutate_residues(packed: PackedTokens, max_rate: float, rng: np.random.Genera
 def _blosum_ids() -> npt.NDArray[np.int64]:
     """Token ids of the twenty amino acids, ascending."""
     return np.arange(FIRST_RESIDUE_ID, FIRST_RESIDUE_ID + 20)
+
+
+def require_mutations() -> None:
+    """Find out before a training whether `mutate_residues` can work.
+
+    Raises:
+        MissingExtraError: Biopython, which has the matrix, is not installed.
+    """
+    _blosum62()
 
 
 @lru_cache(maxsize=1)

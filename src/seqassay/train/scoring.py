@@ -23,12 +23,15 @@ def score_chunks(
     open_frames_only: bool = False,
     chunks_per_batch: int = 256,
 ) -> npt.NDArray[np.float64]:
-    """Mean log-odds of every chunk's frames (float32 weights, evaluation mode); NaN where there is no frame to read.
+    """Mean log-odds of every chunk's frames (float32, evaluation mode); NaN where there is no frame to read.
+
+    Computed on the device that the model is on.
 
     Args:
         tokenizer, open_frames_only: as in `make_batch`.
     """
     log_odds = np.full(len(chunks), np.nan)
+    device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     with torch.inference_mode():
@@ -38,9 +41,9 @@ def score_chunks(
                 chunks.bases.take(part), chunks.labels[part], tokenizer, open_frames_only=open_frames_only
             )
             if made is not None:
-                batch, kept = made
+                batch, kept = made[0].to(device), made[1]
                 log_odds_N = mean_of_chunks(model(batch.packed), batch.chunk_F, batch.n_chunks)
-                log_odds[part[kept]] = log_odds_N.double().numpy()
+                log_odds[part[kept]] = log_odds_N.double().cpu().numpy()
     model.train(was_training)
     return log_odds
 
