@@ -121,6 +121,12 @@ def test_bad_files_name_the_line(tmp_path: Path, text: str | bytes, line: int | 
     assert "results.txt" in caught.value.message
 
 
+def test_a_compressed_file_is_to_be_decompressed(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, gzip.compress(FRAMES.encode()))
+    assert caught.value.hint == "decompress it first"
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.txt: cannot be read"):
         level_of(tmp_path / "none.txt")

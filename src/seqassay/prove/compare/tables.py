@@ -32,6 +32,7 @@ _LAYOUTS: dict[str, Level] = {
 }
 _TRUTH = ("False", "True")
 _MOST_ROUNDING = 0.01  # of the sum of two probabilities, with scores in half precision
+_GZIP = b"\x1f\x8b"
 _LOOKED_AT = 4096  # bytes at the beginning that show whether a file is text
 _SHOWN = 60  # characters of a bad value or header in an error
 
@@ -88,7 +89,8 @@ def level_of(path: Path) -> Level:
     if text in _LAYOUTS:
         return _LAYOUTS[text]
     if "\0" in text or b"\0" in head:
-        raise InputError("binary content, not a result file", path=path, line=1, hint=_KNOWN_FILES)
+        hint = "decompress it first" if head.startswith(_GZIP) else _KNOWN_FILES
+        raise InputError("binary content, not a result file", path=path, line=1, hint=hint)
     raise InputError(f"no result file has this header: {_shown(line)}", path=path, line=1, hint=_KNOWN_FILES)
 
 
