@@ -48,6 +48,22 @@ def test_disk_errors_become_exit_codes(number: int, kind: type[SeqassayError], c
         assert "seqassay predict --resume" in caught.value.hint
 
 
+def test_a_write_that_fails_names_its_file(tmp_path: Path) -> None:
+    """The system's own error of a full disk names none; which of two disks is full has to be said."""
+
+    def full() -> Iterator[bytes]:
+        yield b"some"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (
+        pytest.raises(ResourceError, match=rf"{tmp_path}/head: the disk is full") as error,
+        disk_errors("the same command"),
+    ):
+        write_durably(tmp_path / "head", full())
+    assert "the same command" in error.value.hint
+    assert not list(tmp_path.iterdir())
+
+
 def test_staged_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
     for path in paths:

@@ -41,8 +41,10 @@ def stage(path: Path, pieces: Iterable[bytes]) -> int:
                 n_bytes += file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
         unstage([path])
+        if isinstance(error, OSError) and error.filename is None:  # a write that fails does not name its file
+            error.filename = str(path)
         raise
     return n_bytes
 
