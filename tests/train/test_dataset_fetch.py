@@ -197,6 +197,14 @@ def test_a_stalled_download_is_tried_again(server: Server, tmp_path: Path) -> No
     assert is_whole(server, tmp_path)
 
 
+def test_what_came_before_every_silence_is_kept(server: Server, tmp_path: Path) -> None:
+    """Pieces much smaller than those that are read at once: each counts as progress, and the next request goes on."""
+    server.cut_at, server.stalls = 50_000, True
+    fetch(server, tmp_path, patience=Patience(timeout_s=1, attempts=4, pause_s=0.01))
+    assert is_whole(server, tmp_path)
+    assert f"viral/{FIRST} bytes=50000-" in server.requests
+
+
 def test_a_server_without_range_sends_all_of_it_again(server: Server, tmp_path: Path) -> None:
     server.knows_range, server.cut_at, server.cuts_left = False, 30_000, 1
     fetch(server, tmp_path)

@@ -115,7 +115,7 @@ def _download_once(url: str, part: Path, have: int, patience: Patience, progress
             file.truncate(have)
             file.seek(have)
             try:
-                while piece := answer.read(_PIECE_BYTES):
+                while piece := answer.read1(_PIECE_BYTES):  # what has come is kept, whatever comes next
                     file.write(piece)
                     have += len(piece)
                     progress.file_bytes = have
