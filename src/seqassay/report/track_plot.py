@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import warnings
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,8 @@ def draw_track(
         axes.axvspan(start / per_unit, end / per_unit, color=_REGION, alpha=0.35, lw=0)
         # a region narrower than a pixel is still seen on the upper edge
         axes.plot([(start + end) / 2 / per_unit], [1.06], marker="v", color=_REGION, ms=5, clip_on=False)
-    if len(position) > _MOST_POINTS:
+    is_binned = len(position) > _MOST_POINTS
+    if is_binned:
         x, low, middle, high = _binned(position, score)
         axes.fill_between(x / per_unit, low, high, color=_LINE, alpha=0.3, lw=0)
         axes.plot(x / per_unit, middle, color=_LINE, lw=0.8)
@@ -79,14 +81,17 @@ def draw_track(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(
         handles=[
-            Line2D([], [], color=_LINE, label="score of a window"),
+            Line2D([], [], color=_LINE, label="mean of windows" if is_binned else "score of a window"),
+            *([Patch(color=_LINE, alpha=0.3, label="their range")] if is_binned else []),
             Line2D([], [], color=_THRESHOLD, lw=0.8, ls="--", label=f"{threshold:g}"),
             Patch(color=_REGION, alpha=0.35, label="viral region"),
         ],
         loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8,
     )  # fmt: skip
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in another script: boxes do
+        figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
