@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from seqassay.engine.embed import load_encoder
 from seqassay.engine.tokens import NucleotideTokenizer
-from seqassay.models.dnabert import DnabertConfig
-from seqassay.models.esm2 import Esm2Config
+from seqassay.models.dnabert import Dnabert, DnabertConfig
+from seqassay.models.esm2 import Esm2, Esm2Config
+from seqassay.models.identity import digest_of_encoder, encoder_digest
+from seqassay.models.weights import save_dnabert, save_esm2
 from seqassay.sequences.ragged import Ragged
 from seqassay.train.dataset import LabelledRecords
 from seqassay.train.encoders import PRETRAINING, EncoderTrainer, Recipe
+from seqassay.train.finetune import AUGMENTATION, FineTuner, FineTuneRecipe
+from seqassay.train.finetune_output import write_encoder
 from seqassay.train.kmer_tokenizer import build_kmer_tokenizer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -79,3 +84,37 @@ def test_the_first_loss_is_the_cpus(
         trainer.model.head.dropout.p = 0.0
         losses.append(trainer._step(trainer.draw_batch(0)))
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("side", ["nucleotide", "protein"])
+def test_a_fine_tuned_encoder_is_written_from_the_device_and_goes_on_on_the_cpu(side: str, tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    tokenizer = folder / "tokenizer.json" if side == "nucleotide" else None
+    if tokenizer is not None:
+        save_dnabert(Dnabert(NUCLEOTIDE.encoder), folder)  # type: ignore[arg-type]
+        tokenizer.write_text(build_kmer_tokenizer(3).to_str())
+    else:
+        save_esm2(Esm2(PROTEIN.encoder), folder)  # type: ignore[arg-type]
+    encoder = load_encoder(folder)
+    recipe = FineTuneRecipe(
+        encoder=encoder.model.config,  # type: ignore[arg-type]
+        encoder_digest=encoder.digest,
+        layers=1,
+        steps=8,
+        evaluate_every_steps=4,
+        bases_per_step=3000,
+        lengths=(60, 90),
+        evaluation_lengths=(60,),
+        group_weights={"virus": 0.5, "bacteria": 0.5},
+        **AUGMENTATION[side],
+    )
+    both = records(1), records(2)
+    before = {name: tensor.clone() for name, tensor in encoder.model.state_dict().items()}
+    best = FineTuner(recipe, encoder, *both, tmp_path / "out", device=CUDA).run()
+    for name, tensor in best.encoder.state_dict().items():
+        assert torch.equal(tensor.cpu(), before[name]) == (not name.startswith(("layers.1.", "final_norm."))), name
+    write_encoder(best.encoder, tmp_path / "tuned", tokenizer=tokenizer)
+    digest = encoder_digest(best.encoder.cpu(), encoder.tokenizer.digest)
+    assert digest_of_encoder(tmp_path / "tuned") == digest
+    on_cpu = FineTuner(recipe, load_encoder(folder), *both, tmp_path / "out").run()
+    assert encoder_digest(on_cpu.encoder, encoder.tokenizer.digest) == digest

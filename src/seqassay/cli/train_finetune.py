@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,11 @@ def finetune_command(
 def summary(record: dict[str, Any], folder: Path) -> list[str]:
     """What a person wants to know of a finished fine-tuning."""
     best = next(row for row in record["history"] if row["step"] == record["best_step"])
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in best.items() if name.startswith(("auc", "balanced")))
+    figures = ", ".join(
+        f"{name} {value:.4f}"
+        for name, value in best.items()
+        if name.startswith(("auc", "balanced")) and not math.isnan(value)  # of groups that are too small
+    )
     parameters, encoder = record["parameters"], folder / record["encoder"]["path"]
     other, option = ("protein", "nucleotide") if record["side"] == "nucleotide" else ("nucleotide", "protein")
     return [
