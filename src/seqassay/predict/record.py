@@ -31,7 +31,7 @@ from seqassay.predict.shards import ShardMeta
 from seqassay.predict.stop import StopRequested, resume_command
 
 RECORD_FORMAT = "seqassay-run"
-RECORD_VERSION = "1.1"
+RECORD_VERSION = "1.2"
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -120,7 +120,11 @@ class RunTally:
             "output_dir": str(self.settings.output_dir),
             "inputs": input_records(self.settings.inputs),
             "input_digest": self._input_digest.hexdigest(),
-            "bundle": {"name": self._bundle.name, "digest": self._bundle.digest},
+            "bundle": {
+                "name": self._bundle.name,
+                "digest": self._bundle.digest,
+                "chunk_length": self._bundle.chunk_length,
+            },
             "device": device_name(self._model.device),
             "precision": self._model.precision,
             "counts": self.counts.as_record(),

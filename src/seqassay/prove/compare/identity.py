@@ -6,14 +6,11 @@ known to differ is therefore refused unless it is named; what is not known is sa
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from seqassay.errors import UsageError
-from seqassay.models.registry import BUNDLE_FILE, installed_bundles, locate_bundle
 
 Sameness = Literal["same", "different", "unknown"]
 
@@ -59,7 +56,7 @@ class Identity:
 
 
 def identity_of_run(record: Mapping[str, Any]) -> Identity:
-    """What ``run.json`` says of a run; the chunk length comes from its bundle, where that is still installed.
+    """What ``run.json`` says of a run; of the chunk length nothing, where it was written before version 1.2.
 
     Raises:
         KeyError: the record lacks what every run's has.
@@ -69,7 +66,7 @@ def identity_of_run(record: Mapping[str, Any]) -> Identity:
     name, digest = record["bundle"]["name"], record["bundle"]["digest"]
     return Identity(
         bundle=(name, digest),
-        chunk_length=_chunk_length(record["settings"]["model"], digest),
+        chunk_length=record["bundle"].get("chunk_length"),
         inputs=record["input_digest"],
         shard_size=said["shard_size"],
         other=other,
@@ -182,19 +179,3 @@ def _shown(thing: str, identity: Identity) -> str:
         return f"records with the digest {str(identity.inputs)[:12]}"
     name, digest = (identity.bundle if thing == "bundle" else identity.encoder) or ("", "")
     return f"{name} {digest[:12]}".strip()
-
-
-def _chunk_length(name_or_path: str, digest: str) -> int | None:
-    """Chunk length of the bundle with this digest: the one that the run names, or one that is installed."""
-    folders = list(installed_bundles().values())
-    with contextlib.suppress(UsageError):  # moved or removed since the run
-        folders.insert(0, locate_bundle(name_or_path))
-    for folder in folders:
-        try:
-            description = json.loads((folder / BUNDLE_FILE).read_bytes())
-        except (OSError, ValueError):
-            continue
-        if isinstance(description, dict) and description.get("digest") == digest:
-            length = description.get("chunk_length")
-            return length if isinstance(length, int) else None
-    return None
