@@ -17,6 +17,7 @@ import argparse
 import gzip
 import itertools
 import json
+import logging
 import os
 import re
 import sys
@@ -61,6 +62,7 @@ def main() -> None:
         import hmmlearn  # noqa: F401
     except ImportError:
         sys.exit("the hidden Markov models need hmmlearn: pip install hmmlearn")
+    logging.getLogger("hmmlearn").setLevel(logging.ERROR)  # says of every fit that ends within the tolerance
     bundle = load_bundle(options.model)
     hosts, phages = pieces(source, bundle.chunk_length)
     scorer = SequenceScorer(bundle)

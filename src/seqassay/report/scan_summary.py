@@ -16,9 +16,8 @@ def scan_summary(record: Mapping[str, Any]) -> str:
         contigs.append(f"{counts['short']:,} shorter than a window")
     if counts["no_score"]:
         contigs.append(f"{counts['no_score']:,} without a score")
-    regions = (
-        f"{counts['regions']:,} of {counts['region_bases']:,} bases, on {counts['contigs_with_regions']:,} contigs"
-    )
+    with_one = counts["contigs_with_regions"]
+    regions = f"{counts['regions']:,} ({counts['region_bases']:,} bases), contigs with one: {with_one:,}"
     if counts["regions_too_short"]:
         least = record["regions"]["min_region"]
         regions += f"; left out, shorter than {least:,} bases: {counts['regions_too_short']:,}"
