@@ -3,8 +3,8 @@
 #
 # Data: $SEQASSAY_DATA (default ../shared/data) with genomes/{train,valid,test}.fa.gz. Splits are by genome, taxon and
 # study; selection and calibration are on valid less what train knows of it, test is read once, by the benchmarks at the
-# end. About five hours on two cores: both encoders side by side, one core each, first on real sequences alone, then with
-# made-up ones among the others; then the baselines, then the figures.
+# end. About five hours on two cores: both encoders side by side on real sequences, one core each; then the nucleotide
+# encoder with made-up sequences among the others; then the baselines, then the figures.
 # Interrupted, the same command goes on from its last checkpoints in $WORK.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,20 +21,23 @@ COMMON=(--data "$DATA" --work "$WORK" --seed 1)
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 mkdir -p "$WORK"
-train_both() { # parts side by side; one that fails ends this script with its status, and its log says why
-  local jobs=()
-  for part in "$1" "$2"; do
-    "$PYTHON" -m seqassay.train.mini "$part" "${COMMON[@]}" --steps "$3" --max-minutes "$4" > "$WORK/$part.log" 2>&1 &
-    jobs+=($!)
-  done
-  for job in "${jobs[@]}"; do wait "$job"; done
+train() { # a part in the background: its steps, its minutes
+  "$PYTHON" -m seqassay.train.mini "$1" "${COMMON[@]}" --steps "$2" --max-minutes "$3" > "$WORK/$1.log" 2>&1 &
 }
-train_both nucleotide protein "$STEPS" "$MINUTES"
-train_both nucleotide-finish protein-finish "$FINISH_STEPS" "$FINISH_MINUTES"
+# A part that fails ends this script with its status, and its log says why.
+train nucleotide "$STEPS" "$MINUTES"
+nucleotide=$!
+train protein "$STEPS" "$MINUTES"
+protein=$!
+wait "$nucleotide"
+train nucleotide-finish "$FINISH_STEPS" "$FINISH_MINUTES"
+finish=$!
+wait "$protein"
+wait "$finish"
 unset OMP_NUM_THREADS
 "$PYTHON" -m seqassay.train.mini bundle "${COMMON[@]}" --bundle src/seqassay/bundles/mini --threads 2
 "$PYTHON" -c 'from seqassay.predict.doctor import record_known_answer; record_known_answer()'  # for `seqassay doctor`
-for part in nucleotide protein nucleotide-finish protein-finish; do
+for part in nucleotide nucleotide-finish protein; do
   cp "$WORK/$part/history.jsonl" "$RESULTS/mini_training_${part//-/_}.jsonl"
 done
 "$PYTHON" benchmarks/train_baselines.py --data "$DATA" --work build/baselines

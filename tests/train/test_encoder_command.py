@@ -35,9 +35,8 @@ def test_from_records_to_predictions(records_folder: Path, tmp_path: Path) -> No
 
     record = json.loads((out / "training.json").read_text())
     assert record["bundle"]["digest"] == bundle.digest
-    assert list(record["history"]) == [
-        f"{s}{p}" for s in ("nucleotide", "protein") for p in ("-pretrain", "", "-finish")
-    ]
+    parts = ["nucleotide-pretrain", "nucleotide", "protein-pretrain", "protein", "nucleotide-finish"]
+    assert list(record["history"]) == parts
     assert [row["step"] for row in record["history"]["protein"]] == [2]
     assert record["data"]["train"]["records"] == 32
 
@@ -74,9 +73,17 @@ def test_one_label_is_refused(records_folder: Path, tmp_path: Path) -> None:
 def test_a_genome_in_two_splits_is_refused(records_folder: Path, tmp_path: Path) -> None:
     shutil.copy(records_folder / "train.fa.gz", tmp_path / "train.fa.gz")
     shutil.copy(records_folder / "train.fa.gz", tmp_path / "valid.fa.gz")
-    with pytest.raises(
-        InputError, match=r"train_virus_0, or its sequence, is in train\.fa\.gz as well \(32 such records\)"
-    ):
+    said = r"train_virus_0, its genome or its sequence is in train\.fa\.gz as well \(32 such records\)"
+    with pytest.raises(InputError, match=said):
+        train_encoders(settings(tmp_path, tmp_path / "out"))
+
+
+def test_pieces_of_one_genome_in_two_splits_are_refused(records_folder: Path, tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        lines = gzip.decompress((records_folder / f"{split}.fa.gz").read_bytes()).decode().splitlines()
+        lines[0] += " genome=NC_1"
+        (tmp_path / f"{split}.fa").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"is in train\.fa as well \(1 such records\)"):
         train_encoders(settings(tmp_path, tmp_path / "out"))
 
 

@@ -16,7 +16,7 @@ from seqassay.train.scoring import score_chunks
 
 def test_from_labelled_fasta_to_a_calibrated_bundle(records_folder: Path, tmp_path: Path) -> None:
     settings = ["--data", str(records_folder), "--work", str(tmp_path / "work"), "--steps", "3", "--seed", "3"]
-    for part in ("nucleotide", "protein", "nucleotide-finish", "protein-finish"):
+    for part in mini.RECIPES:
         mini.main([part, *settings])
     bundle_settings = ["bundle", *settings, "--bundle", str(tmp_path / "bundle")]
     mini.main(bundle_settings)

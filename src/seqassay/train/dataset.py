@@ -41,6 +41,7 @@ class LabelledRecords:
         labels: ``int64[n]``, 1 for viral and 0 for others.
         groups: ``str[n]``, host or virus group.
         taxa: ``str[n]``, taxon as the header gives it ("" where it gives none).
+        genomes: what each is a piece of: ``genome=`` of the header, the record's own id where there is none.
         bases: upper-case ACGTN of every record, ``uint8``.
     """
 
@@ -48,6 +49,7 @@ class LabelledRecords:
     labels: npt.NDArray[np.int64]
     groups: npt.NDArray[np.str_]
     taxa: npt.NDArray[np.str_]
+    genomes: list[str]
     bases: Ragged
 
     def __len__(self) -> int:
@@ -85,6 +87,7 @@ def read_labelled(path: Path | str) -> LabelledRecords:
     labels: list[int] = []
     groups: list[str] = []
     taxa: list[str] = []
+    genomes: list[str] = []
     parts: list[npt.NDArray[np.uint8]] = []
     for shard in read_shards(InputSettings(paths=(str(path),))):
         for name, header in zip(shard.ids, shard.headers, strict=True):
@@ -100,6 +103,7 @@ def read_labelled(path: Path | str) -> LabelledRecords:
             labels.append(LABELS[fields["label"]])
             groups.append(fields["group"])
             taxa.append(fields.get("taxon", ""))
+            genomes.append(fields.get("genome") or name)
         parts.extend(_BASE[bases] for bases in shard.bases)
     lengths = np.fromiter(map(len, parts), np.int64, len(parts))
     return LabelledRecords(
@@ -107,6 +111,7 @@ def read_labelled(path: Path | str) -> LabelledRecords:
         np.array(labels, np.int64),
         np.array(groups),
         np.array(taxa),
+        genomes,
         Ragged.from_lengths(np.concatenate(parts), lengths),
     )
 

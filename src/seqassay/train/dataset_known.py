@@ -46,6 +46,7 @@ def unknown_records(reported: LabelledRecords, earlier: dict[str, LabelledRecord
         reported.labels[kept],
         reported.groups[kept],
         reported.taxa[kept],
+        [reported.genomes[i] for i in kept.tolist()],
         reported.bases.take(kept),
     )
     facts = {

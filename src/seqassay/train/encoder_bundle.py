@@ -4,7 +4,7 @@ Every part of the training has a folder of its own below the work folder and goe
 
 - ``SIDE-pretrain`` (where the plan has it): masked tokens, no labels;
 - ``SIDE``: labels, from the pre-trained state or from random weights;
-- ``SIDE-finish``: labels and made-up sequences, from the best state of the part before.
+- ``nucleotide-finish``: labels and made-up sequences, from the best state of the part before.
 
 The two sides don't need each other until they are joined, and may be trained side by side.
 """

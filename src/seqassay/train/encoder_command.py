@@ -23,7 +23,6 @@ from seqassay.train.encoders import (
     MINI_NUCLEOTIDE,
     MINI_NUCLEOTIDE_FINISH,
     MINI_PROTEIN,
-    MINI_PROTEIN_FINISH,
     PRETRAINING,
     Recipe,
     default_group_weights,
@@ -50,7 +49,7 @@ class EncoderSettings:
     name: str | None = None  # the bundle's; the output folder's by default
     steps: int = Recipe.steps  # of each encoder
     pretrain_steps: int = 0  # masked tokens before the labels
-    finish_steps: int = 1500  # with made-up sequences, at the end
+    finish_steps: int = 1500  # of the nucleotide encoder, with made-up sequences, at the end
     max_minutes: float | None = None  # for each part of the training
     seed: int = Recipe.seed
     device: str = "auto"  # auto, cpu, cuda, cuda:N
@@ -121,14 +120,15 @@ def check_records(records: dict[str, LabelledRecords], files: dict[str, Path]) -
         missing = [name for name, label in LABELS.items() if not (found.labels == label).any()]
         if missing:
             raise InputError(f"no record with label={missing[0]}; both labels are needed", path=files[split])
-    seen = set(records["train"].ids) | set(_contents(records["train"]))
+    seen = set(records["train"].ids) | set(records["train"].genomes) | set(_contents(records["train"]))
     valid = records["valid"]
-    both = [name for name, bases in zip(valid.ids, _contents(valid), strict=True) if name in seen or bases in seen]
+    known = zip(valid.ids, valid.genomes, _contents(valid), strict=True)
+    both = [names[0] for names in known if not seen.isdisjoint(names)]
     if both:
         raise InputError(
-            f"{both[0]}, or its sequence, is in {files['train'].name} as well ({len(both):,} such records)",
+            f"{both[0]}, its genome or its sequence is in {files['train'].name} as well ({len(both):,} such records)",
             path=files["valid"],
-            hint="split by genome: `seqassay dataset build --split-by record`, or taxon, or study",
+            hint="split by genome: `seqassay dataset build --split-by genome`, or taxon, or study",
         )
 
 
@@ -161,13 +161,12 @@ def plan_of(settings: EncoderSettings, train: LabelledRecords, valid: LabelledRe
     if settings.max_minutes is not None:
         common["max_minutes"] = settings.max_minutes
     recipes: dict[str, Recipe] = {}
-    finishes = {"nucleotide": MINI_NUCLEOTIDE_FINISH, "protein": MINI_PROTEIN_FINISH}
     for side, main in zip(SIDES, (MINI_NUCLEOTIDE, MINI_PROTEIN), strict=True):
         if settings.pretrain_steps:
             recipes[f"{side}-pretrain"] = replace(main, **PRETRAINING, **common, steps=settings.pretrain_steps)
         recipes[side] = replace(main, **common, steps=settings.steps)
-        if settings.finish_steps:
-            recipes[f"{side}-finish"] = replace(finishes[side], **common, steps=settings.finish_steps)
+    if settings.finish_steps:
+        recipes["nucleotide-finish"] = replace(MINI_NUCLEOTIDE_FINISH, **common, steps=settings.finish_steps)
     # groups that training never saw have no weight of their own; they count like the average one
     unseen = set(valid.groups.tolist()) - set(weights)
     return Plan(

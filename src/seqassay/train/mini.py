@@ -22,7 +22,6 @@ from seqassay.train.encoders import (
     MINI_NUCLEOTIDE,
     MINI_NUCLEOTIDE_FINISH,
     MINI_PROTEIN,
-    MINI_PROTEIN_FINISH,
     Recipe,
 )
 
@@ -32,12 +31,7 @@ DESCRIPTION = (
     "Small encoders and heads trained on public database records of viruses, phages and their hosts; "
     "see docs/models/mini.md for data, scope and accuracy"
 )
-RECIPES = {
-    "nucleotide": MINI_NUCLEOTIDE,
-    "nucleotide-finish": MINI_NUCLEOTIDE_FINISH,
-    "protein": MINI_PROTEIN,
-    "protein-finish": MINI_PROTEIN_FINISH,
-}
+RECIPES = {"nucleotide": MINI_NUCLEOTIDE, "nucleotide-finish": MINI_NUCLEOTIDE_FINISH, "protein": MINI_PROTEIN}
 
 
 def main(arguments: list[str] | None = None) -> None:
