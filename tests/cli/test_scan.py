@@ -60,6 +60,29 @@ def test_a_stop_is_clean_and_the_command_it_prints_goes_on(bundle: Path, tmp_pat
     assert json.loads((out / "run.json").read_text())["status"] == "stopped"
 
 
+@pytest.mark.parametrize("kilobytes", [8, 48])  # full at the first shard, full at the plot
+def test_a_file_system_without_room(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str], bundle: Path, tmp_path: Path, kilobytes: int
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a file system can only be mounted by root")
+    try:
+        write_fasta(Path("c.fa"), random_reads(1, length=60_000))
+        words = ["scan", "c.fa", "-o", "disk/out", "-m", str(bundle), "--window", "300", "--device", "cpu"]
+        assert run(*words, "--no-progress") == 4
+        error = capsys.readouterr().err
+        assert "the disk is full" in error and "--resume" in error and "Traceback" not in error
+        assert not list(disk.glob("out/*.tsv")) and not list(disk.glob("out/regions.*"))
+        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+        assert run(*words, "--no-progress", "--resume") == 0
+        assert (disk / "out" / "track.tsv").read_text().count("\n") == 201
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
 def test_bad_usage_ends_with_2_and_says_why(
     run: Callable[..., int], capsys: pytest.CaptureFixture[str], bundle: Path
 ) -> None:
