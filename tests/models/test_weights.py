@@ -96,3 +96,9 @@ def test_head_comes_back_bit_for_bit(tmp_path: Path) -> None:
     loaded = load_head(tmp_path / "head.safetensors")
     assert not loaded.training
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in head.state_dict().items())
+
+
+def test_saved_tensors_are_as_readable_as_other_files(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    save_head(ClassifierHead(4, 3), tmp_path / "head.safetensors")
+    assert (tmp_path / "head.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode

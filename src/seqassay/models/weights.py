@@ -220,7 +220,10 @@ def save_head(head: ClassifierHead, path: Path | str) -> None:
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file under a temporary name and rename it, so that it is whole or absent."""
     temporary = path.with_name(f".{path.name}.partial")
+    temporary.touch()
+    mode = temporary.stat().st_mode  # as files are made here; safetensors would let the owner alone read its file
     save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, {"format": "pt"})
+    temporary.chmod(mode)
     temporary.replace(path)
 
 
