@@ -55,7 +55,7 @@ class DnaBpe:
     """Encoder for texts of A, C, G and T only. Inside, tokens are numbered from 1; 0 is no token."""
 
     def __init__(self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], reachable: Iterable[str]) -> None:
-        """Build the tables (about 0.3 s for 4,096 tokens).
+        """Build the tables (about 0.06 s for 4,096 tokens).
 
         Args:
             vocab: id of every token text.
@@ -76,7 +76,7 @@ class DnaBpe:
         self._length = np.array([0, *map(len, texts)], np.int16)
         self._children, self._longest_at, self._shorter = _trie(texts)
         # A third of the rows and columns differ: by classes of tokens the table stays in the processor's cache.
-        by_left, self._left_class = _distinct_rows(_invalid_pairs(texts, tokens, merges))
+        by_left, self._left_class = _distinct_rows(_invalid_pairs(texts, tokens))
         by_right, self._right_class = _distinct_rows(by_left.T)
         self._invalid = np.packbits(by_right.T, axis=1, bitorder="little")
 
@@ -222,34 +222,70 @@ def _tokens_by_text(merges: Sequence[tuple[str, str]]) -> dict[str, _Token]:
     return tokens
 
 
-def _invalid_pairs(
-    texts: list[str], tokens: dict[str, _Token], merges: Sequence[tuple[str, str]]
-) -> npt.NDArray[np.bool_]:
+def _invalid_pairs(texts: list[str], tokens: dict[str, _Token]) -> npt.NDArray[np.bool_]:
     """[left token, right token], numbered from 1: whether a merge crosses the boundary between them."""
-    never = len(merges)
-    # For every token text: whose right (left) spine it is on, and the rank at which it is merged further there.
-    right_spine: dict[str, list[tuple[int, int]]] = {text: [] for text in tokens}
-    left_spine: dict[str, list[tuple[int, int]]] = {text: [] for text in tokens}
-    for number, text in enumerate(texts, start=1):
-        for spine, side in ((right_spine, "right"), (left_spine, "left")):
-            token, merged_at = tokens[text], never
-            while True:
-                spine[token.text].append((number, merged_at))
-                if token.rank < 0:
-                    break
-                token, merged_at = tokens[getattr(token, side)], token.rank
-    right_arrays = {text: np.array(items, np.int64).reshape(-1, 2) for text, items in right_spine.items()}
-    left_arrays = {text: np.array(items, np.int64).reshape(-1, 2) for text, items in left_spine.items()}
+    place = {text: i for i, text in enumerate(tokens)}
+    rank = np.array([token.rank for token in tokens.values()], np.int64)
+    left = np.array([place.get(token.left, -1) for token in tokens.values()], np.int64)
+    right = np.array([place.get(token.right, -1) for token in tokens.values()], np.int64)
+    numbered = np.array([place[text] for text in texts], np.int64)
     invalid = np.zeros((len(texts) + 1, len(texts) + 1), np.bool_)
-    for token in tokens.values():
-        if token.rank < 0:
-            continue
-        on_left, on_right = right_arrays[token.left], left_arrays[token.right]
-        # Of equal pairs the leftmost merges first: the one inside the left token before, inside the right one after.
-        rows = on_left[on_left[:, 1] > token.rank, 0]
-        columns = on_right[on_right[:, 1] >= token.rank, 0]
-        invalid[rows[:, None], columns] = True
+    _mark_crossed(rank, left, right, *_spines(numbered, rank, right), *_spines(numbered, rank, left), invalid)
     return invalid
+
+
+@compiled
+def _spines(numbered: IndexArray, rank: IndexArray, part: IndexArray) -> tuple[IndexArray, IndexArray, IndexArray]:
+    """For every token: on whose spine it is, and the rank at which it is merged further there.
+
+    Args:
+        numbered: the token that each number, from 1, is of.
+        part: of every token the part that continues the spine: its right or its left one.
+
+    Returns:
+        offsets by token, and from there the numbers and the ranks; a token that is merged no further has the highest.
+    """
+    offsets = np.zeros(len(rank) + 1, np.int64)
+    for token in numbered:
+        on_spine = token
+        while on_spine >= 0:
+            offsets[on_spine + 1] += 1
+            on_spine = part[on_spine]
+    offsets = np.cumsum(offsets)
+    filled = offsets[:-1].copy()
+    numbers, merged_at = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
+    for i in range(len(numbered)):
+        on_spine, at = numbered[i], np.iinfo(np.int64).max
+        while on_spine >= 0:
+            numbers[filled[on_spine]], merged_at[filled[on_spine]] = i + 1, at
+            filled[on_spine] += 1
+            at = rank[on_spine]
+            on_spine = part[on_spine]
+    return offsets, numbers, merged_at
+
+
+@compiled
+def _mark_crossed(
+    rank: IndexArray,
+    left: IndexArray,
+    right: IndexArray,
+    right_offsets: IndexArray,
+    right_numbers: IndexArray,
+    right_merged_at: IndexArray,
+    left_offsets: IndexArray,
+    left_numbers: IndexArray,
+    left_merged_at: IndexArray,
+    invalid: npt.NDArray[np.bool_],
+) -> None:
+    """Of equal pairs the leftmost merges first: the one inside the left token before, inside the right one after."""
+    for token in range(len(rank)):
+        if rank[token] < 0:
+            continue
+        for i in range(right_offsets[left[token]], right_offsets[left[token] + 1]):
+            if right_merged_at[i] > rank[token]:
+                for j in range(left_offsets[right[token]], left_offsets[right[token] + 1]):
+                    if left_merged_at[j] >= rank[token]:
+                        invalid[right_numbers[i], left_numbers[j]] = True
 
 
 def _distinct_rows(table: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], Int16Array]:
