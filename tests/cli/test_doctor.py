@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -124,6 +126,19 @@ def test_missing_packages(installed: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "no-such-library" in checks["libraries"].detail
     assert checks["extra h5"].status == "note"
     assert checks["extra h5"].hint == "pip install 'seqassay[h5]'"
+
+
+def test_every_extra_but_that_for_development_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = set(importlib.metadata.metadata("seqassay").get_all("Provides-Extra") or ())
+    assert set(doctor.EXTRAS) == declared - {"dev"}
+
+
+def test_a_missing_scan_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ruptures" else original(name))
+    scan = next(check for check in doctor.check_extras() if check.name == "extra scan")
+    assert (scan.status, scan.detail) == ("note", "not installed: ruptures")
+    assert scan.hint == "pip install 'seqassay[scan]'"
 
 
 def test_an_unsupported_python(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ EXTRAS = {
     "h5": ("h5py",),
     "train": ("lightning", "sklearn", "Bio"),
     "report": ("matplotlib",),
+    "scan": ("ruptures", "matplotlib"),
     "reference": ("esm", "transformers", "Bio"),
 }
 KNOWN_ANSWER_FILE = "known_answer.json"  # beside the bundle's folder, which a new training replaces whole
