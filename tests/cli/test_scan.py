@@ -31,7 +31,7 @@ def test_the_installed_command_scans_and_prints_its_summary(bundle: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     for expected in ("3 (8,001 bases): 2 scanned, 1 without a score", "25 of 900 bases every 300", "out/track.tsv"):
         assert expected in done.stdout
-    assert "[0:00:00] starting: 0 sequences" in done.stderr
+    assert "[0:00:00] starting: 0 windows" in done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "track.tsv", "contigs.tsv", "regions.bed", "regions.gff3", "plots", "run.json", "run.log",
     }  # fmt: skip

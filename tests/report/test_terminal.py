@@ -36,6 +36,19 @@ def test_a_line_says_stage_done_rates_and_time_to_go(monkeypatch: pytest.MonkeyP
     )
 
 
+def test_a_line_counts_in_the_progress_s_own_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("seqassay.measure.progress.time.monotonic", lambda: now[0])
+    progress = RunProgress(stage="protein embedding", unit="windows", tokens=lambda: 50_000)
+    progress.begin_work()
+    progress.end_shard(1_000)
+    now[0] = 10.0
+    rates = "100 windows/s, 5,000 tokens/s"
+    assert progress_line(progress) == f"[0:00:10] protein embedding: 1,000 windows, {rates}"
+    progress.total_sequences = 2_000
+    assert "1,000 of 2,000 windows (50.0%)" in progress_line(progress)
+
+
 def test_an_unknown_total_makes_no_percentage() -> None:
     line = progress_line(RunProgress(stage="loading models"))
     assert "loading models: 0 sequences" in line

@@ -75,7 +75,7 @@ def _run(settings: ScanSettings, *, show_progress: bool) -> None:
     from seqassay.report.scan_summary import scan_summary
     from seqassay.report.terminal import ConsoleLogHandler, ProgressReporter, error_console
 
-    console, progress = error_console(), RunProgress()
+    console, progress = error_console(), RunProgress(unit="windows")
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(RunLog(verbose=False).attached(ConsoleLogHandler(console, logging.WARNING)))
         if show_progress:

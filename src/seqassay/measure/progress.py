@@ -13,6 +13,7 @@ class RunProgress:
 
     Attributes:
         stage: what is being done, in the words of the stages.
+        unit: what its sequences are called where they are shown.
         total_sequences: None while it isn't known (standard input, or not counted yet).
         done_sequences: in finished shards, resumed ones included.
         resumed_sequences: taken over from an earlier run; they count as done, not for the rate.
@@ -21,6 +22,7 @@ class RunProgress:
     """
 
     stage: str = "starting"
+    unit: str = "sequences"
     total_sequences: int | None = None
     done_sequences: int = 0
     resumed_sequences: int = 0

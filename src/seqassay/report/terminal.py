@@ -76,14 +76,14 @@ def error_console() -> Console:
 
 
 def progress_line(progress: RunProgress) -> str:
-    """Elapsed time, stage, sequences done, rates and time to go, on one line."""
-    done, total = progress.sequences, progress.total_sequences
-    counted = f"{done:,} sequences"
+    """Elapsed time, stage, sequences (in the progress's unit) done, rates and time to go, on one line."""
+    done, total, unit = progress.sequences, progress.total_sequences, progress.unit
+    counted = f"{done:,} {unit}"
     if total is not None:
-        counted = f"{done:,} of {total:,} sequences ({min(1.0, done / max(total, 1)):.1%})"
+        counted = f"{done:,} of {total:,} {unit} ({min(1.0, done / max(total, 1)):.1%})"
     parts = [f"[{clock(progress.elapsed_s)}] {progress.stage}: {counted}"]
     if progress.tokens():
-        parts += [f"{_rate(progress.sequences_per_s)} sequences/s", f"{_rate(progress.tokens_per_s)} tokens/s"]
+        parts += [f"{_rate(progress.sequences_per_s)} {unit}/s", f"{_rate(progress.tokens_per_s)} tokens/s"]
     if progress.eta_s is not None:
         parts.append(f"ETA {clock(progress.eta_s)}")
     return ", ".join(parts)
