@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -245,8 +246,10 @@ def test_a_full_disk_leaves_what_was_committed(settings: FeatureSettings, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(FeatureWriter, "commit", commit)
-        with pytest.raises(ResourceError, match="disk is full"):
+        with pytest.raises(ResourceError, match="disk is full") as full:
             make_features(settings)
+    assert f"seqassay train features {shlex.quote(str(settings.input))} --output-dir " in full.value.hint
+    assert full.value.hint.endswith(" --resume")
     with pytest.raises(InputError, match="not complete") as error:
         FeatureSet(settings.output_dir)
     assert "--resume" in error.value.hint

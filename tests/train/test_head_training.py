@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -288,8 +289,13 @@ def test_a_full_disk_is_a_resource_error_and_leaves_the_last_commit(
 
     with monkeypatch.context() as patch:
         patch.setattr(head_checkpoint, "write_durably", full)
-        with pytest.raises(ResourceError, match="disk is full"):
+        with pytest.raises(ResourceError, match="disk is full") as caught:
             train_head(settings)
+    words = shlex.split(caught.value.hint.splitlines()[-1])
+    assert words[:3] == ["seqassay", "train", "head"]
+    assert words[-1] == "--resume"
+    for option, value in (("--train", settings.train), ("--valid", settings.valid), ("--max-epochs", 4)):
+        assert words[words.index(option) + 1] == str(value)
     train_head(replace(settings, resume=True))
     whole = replace(settings, output_dir=settings.output_dir.with_name("whole"))
     train_head(whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
@@ -15,9 +16,11 @@ from head_support import IDENTITY, write_features
 from safetensors.torch import load_file, save_file
 
 from seqassay.errors import InputError, MissingExtraError, ModelError, UsageError
+from seqassay.models.bundle import load_bundle
 from seqassay.models.head import ClassifierHead
-from seqassay.models.weights import load_head, read_head_metadata, save_head
-from seqassay.train.feature_files import FeatureSet
+from seqassay.models.identity import digest_of_encoder
+from seqassay.models.weights import describe_encoder, load_head, read_head_metadata, save_head
+from seqassay.train.feature_files import FeatureSet, file_sha256
 from seqassay.train.head import HeadSettings, train_head
 from seqassay.train.head_file import HeadMetadata, load_trained_head, save_trained_head
 from seqassay.train.head_metrics import binary_metrics, chunk_consensus
@@ -263,7 +266,7 @@ def test_taxa_are_kept_apart_where_asked_for(settings: HeadSettings, tmp_path: P
         said = json.loads((valid / "features.json").read_text())
         for entry in said["files"]:
             if entry["name"] == path.name:
-                entry["bytes"] = path.stat().st_size
+                entry |= {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         (valid / "features.json").write_text(json.dumps(said))
     apart = replace(settings, valid=valid, taxa_apart=True)
     with pytest.raises(InputError, match=r"5 taxa of .*train are in it too: train taxon 0, train taxon 1"):
@@ -320,6 +323,29 @@ def test_a_bundle_with_another_encoder_is_refused(settings: HeadSettings, tiny_b
     asked = replace(settings, bundle=tmp_path / "bundle", nucleotide=tiny_bundle / "nucleotide")
     with pytest.raises(ModelError, match="is not the nucleotide encoder that made the features: its digest is"):
         train_head(asked)
+
+
+def test_the_encoders_of_a_bundle_are_read_without_a_word_on_tokenizers(
+    settings: HeadSettings, tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is tokenised here, so how it would be done is no news, and least of all twice."""
+    places = {"nucleotide": tmp_path / "nucleotide", "protein": tiny_bundle / "protein"}
+    shutil.copytree(tiny_bundle / "nucleotide", places["nucleotide"])
+    tokenizer = places["nucleotide"] / "tokenizer.json"
+    tokenizer.write_text(json.dumps({**json.loads(tokenizer.read_text()), "normalizer": {"type": "Lowercase"}}))
+    widths = {kind: describe_encoder(place).d_model for kind, place in places.items()}
+    identity: dict[str, Any] = {
+        kind: {"digest": digest_of_encoder(place), "d_model": widths[kind], "pooling": "mean"}
+        for kind, place in places.items()
+    }
+    identity["merged_dim"] = sum(widths.values())
+    train = write_features(tmp_path / "real-train", identity=identity)
+    valid = write_features(tmp_path / "real-valid", split="valid", n_records=20, identity=identity)
+    caplog.set_level("INFO", logger="seqassay")
+    asked = replace(settings, train=train, valid=valid, bundle=tmp_path / "bundle", **places)
+    assert load_bundle(train_head(asked).record["bundle"]["path"]).merged_dim == identity["merged_dim"]
+    assert "epoch 0" in caplog.text
+    assert "tokenise" not in caplog.text
 
 
 def test_a_finished_training_can_still_be_tested(settings: HeadSettings, tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from seqassay.config import PrecisionName, PredictSettings, option_name
 from seqassay.errors import UsageError
+from seqassay.predict.stop import command_to_resume
 
 DEFAULT_WINDOW_CHUNKS = 10  # of the bundle's chunk length: 3,000 bases with chunks of 300
 DEFAULT_STEP_CHUNKS = 5
@@ -80,16 +80,7 @@ class Windows:
 
 def resume_command(settings: ScanSettings) -> str:
     """The command line that goes on with a scan of these settings, for the shell, on one line."""
-    words = ["seqassay", "scan", *settings.inputs]
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if field.name in ("inputs", "resume", "force") or value == field.default:
-            continue
-        if field.name == "plots":
-            words.append("--no-plots")
-        else:
-            words += [option_name(field.name), str(value)]
-    return shlex.join([*words, "--resume"])
+    return command_to_resume("scan", settings, settings.inputs)
 
 
 def _gaps(window: int, step: int) -> UsageError:

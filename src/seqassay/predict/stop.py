@@ -6,12 +6,15 @@ import contextlib
 import shlex
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from seqassay.config import PredictSettings, option_name
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class StopRequested(BaseException):
@@ -49,15 +52,24 @@ def stop_on_signals() -> Iterator[None]:
 
 def resume_command(settings: PredictSettings) -> str:
     """The command line that goes on with a run of these settings, for the shell, on one line."""
-    words = ["seqassay", "predict", *settings.inputs]
+    return command_to_resume("predict", settings, settings.inputs)
+
+
+def command_to_resume(command: str, settings: DataclassInstance, inputs: Sequence[str] = ()) -> str:
+    """The command line that goes on with what a command with a ``--resume`` of its own began.
+
+    Args:
+        command: its words after ``seqassay``.
+        settings: those that it was given; options that have their defaults are left out.
+        inputs: what stands without an option's name; the settings call it ``input`` or ``inputs``.
+    """
+    words = ["seqassay", *command.split(), *inputs]
     for field in fields(settings):
         value = getattr(settings, field.name)
-        if field.name in ("inputs", "resume", "force") or value == field.default:
+        if field.name in ("input", "inputs", "resume", "force") or value == field.default:
             continue
-        if field.name == "progress":
-            words.append("--no-progress")
-        elif isinstance(value, bool):
-            words.append(option_name(field.name))
+        if isinstance(value, bool):
+            words.append(option_name(field.name) if value else option_name(f"no_{field.name}"))
         else:
-            words += [option_name(field.name), str(value) if not isinstance(value, Path) else value.as_posix()]
+            words += [option_name(field.name), str(value)]
     return shlex.join([*words, "--resume"])

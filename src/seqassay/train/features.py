@@ -30,6 +30,7 @@ from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance
 from seqassay.models.bundle import load_bundle
 from seqassay.models.registry import locate_encoder
+from seqassay.predict.stop import command_to_resume
 from seqassay.sequences.chunking import Chunks, chunk
 from seqassay.sequences.frames import FRAME_NAMES, Frames, six_frames
 from seqassay.sequences.genetic_codes import codon_table
@@ -42,7 +43,7 @@ from seqassay.train.feature_files import (
     RecordRow,
     file_sha256,
 )
-from seqassay.train.output_folder import RESUME, only_writer, read_json
+from seqassay.train.output_folder import only_writer, read_json
 
 SPLITS = ("train", "valid", "test")
 DATASET_FILE = "dataset.json"
@@ -136,7 +137,7 @@ def make_features(settings: FeatureSettings, *, progress: RunProgress | None = N
         ResourceError: out of memory or disk; what was committed is kept.
     """
     progress = progress or RunProgress()
-    with disk_errors(RESUME):
+    with disk_errors(command_to_resume("train features", settings, [str(settings.input)])):
         progress.stage = "checking the input"
         files = find_splits(settings)
         for folder in (folder for _, _, folder in files):

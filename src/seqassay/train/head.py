@@ -15,19 +15,20 @@ import torch
 import seqassay
 from seqassay.config import settings_as_json
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors
-from seqassay.engine.embed import load_encoder
 from seqassay.engine.precision import resolve_device
 from seqassay.errors import InputError, MissingExtraError, ModelError, UsageError
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.models.bundle import Bundle, write_bundle
 from seqassay.models.head import ClassifierHead
+from seqassay.models.identity import digest_of_encoder
 from seqassay.models.weights import load_head
 from seqassay.predict.shards import check_identity
+from seqassay.predict.stop import command_to_resume
 from seqassay.train.feature_files import FeatureSet, RecordRow, check_same_models, file_sha256
 from seqassay.train.head_file import HeadMetadata, load_trained_head, save_trained_head
 from seqassay.train.head_metrics import binary_metrics, chunk_consensus
 from seqassay.train.head_recipes import HeadRecipe, recipe_named
-from seqassay.train.output_folder import RESUME, only_writer, read_json, write_json
+from seqassay.train.output_folder import only_writer, read_json, write_json
 
 if TYPE_CHECKING:
     from seqassay.train.head_checkpoint import BestAndCheckpoint
@@ -124,7 +125,7 @@ def train_head(settings: HeadSettings) -> HeadResult:
     device = resolve_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    with disk_errors(RESUME):
+    with disk_errors(command_to_resume("train head", settings)):
         check_output(settings)
         sets = open_sets(settings)
         start = load_trained_head(settings.init, sets.train.identity)[0] if settings.init else None
@@ -427,7 +428,7 @@ def encoder_folders(settings: HeadSettings, train: FeatureSet) -> dict[Literal["
                 f"{place}: the {kind} encoder that made the features is no longer there",
                 hint=f"say where it is: --{kind} DIR, or leave --bundle out",
             )
-        digest = load_encoder(place, kind=kind).digest
+        digest = digest_of_encoder(place)
         wanted = train.identity[kind]["digest"]
         if digest != wanted:
             raise ModelError(

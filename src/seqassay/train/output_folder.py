@@ -13,8 +13,6 @@ from typing import Any
 from seqassay.durable import write_durably
 from seqassay.errors import InputError, UsageError
 
-RESUME = "the same command with --resume"
-
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object as indented JSON, whole or not at all."""
