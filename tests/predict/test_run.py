@@ -165,13 +165,16 @@ def test_the_same_input_gives_the_same_bytes(settings: PredictSettings, tmp_path
 
 
 def test_shard_size_changes_no_call(settings: PredictSettings, tmp_path: Path) -> None:
-    first = rows(predict(settings).folder / "sequences.tsv")
-    second = rows(predict(replace(settings, output_dir=tmp_path / "b", shard_size=7)).folder / "sequences.tsv")
+    whole = predict(settings)
+    first = rows(whole.folder / "sequences.tsv")
+    other = predict(replace(settings, output_dir=tmp_path / "b", shard_size=7))
+    second = rows(other.folder / "sequences.tsv")
     assert [(r["sequence_id"], r["status"], r["n_frames"]) for r in first] == [
         (r["sequence_id"], r["status"], r["n_frames"]) for r in second
     ]
     for a, b in zip(first, second, strict=True):
         assert a["score"] == b["score"] == "" or float(a["score"]) == pytest.approx(float(b["score"]), abs=1e-5)
+    assert other.record["input_digest"] == whole.record["input_digest"]
 
 
 def test_translation_settings_override_the_bundle(settings: PredictSettings) -> None:
@@ -326,6 +329,7 @@ def test_a_failed_run_leaves_its_shards_and_says_so(interrupted: PredictSettings
     assert names == ["run.json", "shards"]
     record = json.loads((interrupted.output_dir / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "at shard 3")
+    assert record["input_digest"] is None
 
 
 def test_resuming_computes_only_what_is_missing(

@@ -141,11 +141,24 @@ def test_what_does_not_differ_is_not_to_be_named(run, finished: Path) -> None:
         run(finished, finished, allow_different=("encoder",))
 
 
-def test_other_shard_sizes_leave_the_inputs_unknown(run, finished: Path, reads: Path, tiny_bundle, tmp_path) -> None:
+def test_other_shard_sizes_are_the_same_inputs(run, finished: Path, reads: Path, tiny_bundle, tmp_path) -> None:
     other = predict(reads, tmp_path / "other", tiny_bundle, shard_size=10)
     record = run(finished, other).record
-    assert record["identity"]["found"]["inputs"] == "unknown"
-    assert "not known to be the same: inputs" in record["notes"]
+    assert record["identity"]["found"]["inputs"] == "same"
+    assert record["identity"]["other_settings"] == {"shard_size": {"a": 8192, "b": 10}}
+    assert record["notes"] == []
+
+
+@pytest.mark.parametrize(("version", "found"), [("1.2", "unknown"), ("1.3", "same")])
+def test_the_digest_of_an_older_record_is_another(run, finished: Path, copied: Path, version: str, found: str) -> None:
+    change_record(copied, version=version)
+    assert run(finished, copied).record["identity"]["found"]["inputs"] == found
+
+
+def test_older_records_of_one_shard_size_know_their_inputs(run, copied: Path, tmp_path: Path) -> None:
+    change_record(copied, version="1.2")
+    twin = Path(shutil.copytree(copied, tmp_path / "twin"))
+    assert run(copied, twin).record["identity"]["found"]["inputs"] == "same"
 
 
 def test_another_chunk_rule_is_mentioned(run, finished: Path, reads: Path, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from seqassay.errors import UsageError
 from seqassay.sequences import opening
-from seqassay.sequences.reading import InputSettings, Pairing, Shard, read_proteins, read_shards
+from seqassay.sequences.reading import InputSettings, Pairing, RecordsDigest, Shard, read_proteins, read_shards
 
 Rows = list[tuple[str, str]]
 
@@ -204,9 +204,9 @@ def test_shards_run_on_over_files(tmp_path: Path) -> None:
 
 
 def test_digest_tells_every_change_and_nothing_else(tmp_path: Path) -> None:
-    def digest(data: bytes) -> str:
+    def digest(data: bytes) -> tuple[str, str]:
         (shard,) = shards_of(write(tmp_path, data))
-        return shard.digest()
+        return shard.digest(), digest_of_records([shard])
 
     same = [b">a x\nACGT\n>b\nT\n", b">a x\r\nAC\r\ngt\r\n>b\r\nT", gzip.compress(b">a x\nACGU\n>b\nT\n")]
     assert len({digest(data) for data in same}) == 1
@@ -214,7 +214,23 @@ def test_digest_tells_every_change_and_nothing_else(tmp_path: Path) -> None:
         b">a x\nACG\n>b\nTT\n", b">a y\nACGT\n>b\nT\n", b">ax\nACGT\n>b\nT\n", b">a x\nACGA\n>b\nT\n",
         b">a x\nACGT\n", b"@a x\nACGT\n+\nIIII\n@b\nT\n+\nI\n", b"@a x\nACGT\n+\nIIII\n@b\nT\n+\nJ\n",
     ]  # fmt: skip
-    assert len({digest(data) for data in [same[0], *other]}) == 1 + len(other)
+    for digests in zip(*(digest(data) for data in [same[0], *other]), strict=True):
+        assert len(set(digests)) == 1 + len(other)
+
+
+def test_the_digest_of_all_records_does_not_depend_on_the_shards(tmp_path: Path) -> None:
+    path = write(tmp_path, b"".join(b"@r%d x\n%s\n+\n%s\n" % (i, b"ACGTN" * i, b"I?5+!" * i) for i in range(1, 30)))
+    limits = [{"max_sequences": n, "max_bases": m} for n in (1, 7, 100) for m in (40, 10**6)]
+    digests = {digest_of_records(shards_of(path, **limit)) for limit in limits}
+    assert len(digests) == 1
+    assert digest_of_records([]) == digest_of_records(shards_of(path)[:0]) not in digests
+    assert digest_of_records(shards_of(path, max_sequences=7)[:-1]) not in digests
+
+
+def digest_of_records(shards: list[Shard]) -> str:
+    digest = RecordsDigest()
+    assert list(digest.watch(shards)) == shards
+    return digest.hexdigest()
 
 
 def test_a_named_pipe_is_read_once(tmp_path: Path) -> None:

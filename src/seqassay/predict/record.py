@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -29,9 +28,10 @@ from seqassay.predict.folder import OutputFolder
 from seqassay.predict.prepare import Model
 from seqassay.predict.shards import ShardMeta
 from seqassay.predict.stop import StopRequested, resume_command
+from seqassay.sequences.reading import RecordsDigest
 
 RECORD_FORMAT = "seqassay-run"
-RECORD_VERSION = "1.2"
+RECORD_VERSION = "1.3"
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class RunTally:
         self.has_qualities = False
         self._calls: dict[str, Any] | None = None  # known at the end
         self._waits = WaitStatistics()
-        self._input_digest = hashlib.sha256()
+        self.records_read = RecordsDigest()
         self._started_at, self._started = utc_now(), time.monotonic()
 
     def know_model(self, bundle: Bundle, model: Model) -> None:
@@ -82,7 +82,6 @@ class RunTally:
         self.counts += meta.counts
         self.n_shards += 1
         self.has_qualities = meta.has_qualities
-        self._input_digest.update(meta.input_digest.encode())
 
     def know_calls(self, calls: SampleCalls, by_tick: npt.NDArray[np.int64]) -> None:
         """Calls of the whole sample, which replace those that were counted shard by shard."""
@@ -119,7 +118,7 @@ class RunTally:
             "settings": settings_as_json(self.settings),
             "output_dir": str(self.settings.output_dir),
             "inputs": input_records(self.settings.inputs),
-            "input_digest": self._input_digest.hexdigest(),
+            "input_digest": self.records_read.hexdigest() if status == "done" else None,
             "bundle": {
                 "name": self._bundle.name,
                 "digest": self._bundle.digest,

@@ -77,7 +77,7 @@ def predict(
                 f"--fdr needs calibrated probabilities; the bundle {bundle.name} has no calibration",
                 hint="leave --fdr out, or choose a bundle that `seqassay models list` shows as calibrated",
             )
-        shards = first_shard_checked(settings, tally.clock)
+        shards = first_shard_checked(settings, tally)
         model = load_model(settings, bundle, tally)
         done = folder.open(tally.identity)
         if done is None:
@@ -91,10 +91,11 @@ def predict(
     return PredictResult(folder.path, done or record, was_done=done is not None)
 
 
-def first_shard_checked(settings: PredictSettings, clock: StageClock) -> Iterator[Shard]:
+def first_shard_checked(settings: PredictSettings, tally: RunTally) -> Iterator[Shard]:
     """All shards; the first is read at once, so that a bad input ends before models load and folders are made."""
     inputs = InputSettings(paths=settings.inputs, pairing=settings.pairing)
-    shards = timed(read_shards(inputs, max_sequences=settings.shard_size), clock)
+    shards = tally.records_read.watch(read_shards(inputs, max_sequences=settings.shard_size))
+    shards = timed(shards, tally.clock)
     first = list(itertools.islice(shards, 1))
     return itertools.chain(first, shards)
 

@@ -81,7 +81,7 @@ def scan(settings: ScanSettings, *, log: RunLog | None = None, progress: RunProg
         ResourceError: out of memory or disk; resumable.
         StoppedError: SIGTERM or Ctrl-C under ``stop_on_signals``; resumable.
     """
-    progress = progress or RunProgress()
+    progress = progress or RunProgress(unit="windows")
     tally = ScanTally(settings, progress)
     folder = ScanFolder(settings)
     with scan_guard(folder, tally):
@@ -90,7 +90,7 @@ def scan(settings: ScanSettings, *, log: RunLog | None = None, progress: RunProg
         windows = settings.for_chunks_of(bundle.chunk_length)
         caller = RegionCaller(windows, settings.min_region)
         with WindowCount(settings.inputs, windows, progress):
-            shards = first_shard_checked(settings, windows, tally.clock)
+            shards = first_shard_checked(settings, windows, tally)
             model = load_model(settings, bundle, tally.clock, progress)
             tally.know_model(bundle, model, windows, caller)
             done = folder.open(tally.identity)
@@ -112,13 +112,14 @@ def check_tools(settings: ScanSettings) -> None:
         check_matplotlib()
 
 
-def first_shard_checked(settings: ScanSettings, windows: Windows, clock: StageClock) -> Iterator[Shard]:
+def first_shard_checked(settings: ScanSettings, windows: Windows, tally: ScanTally) -> Iterator[Shard]:
     """All shards of windows; the first is read at once: a bad input ends before models load and folders are made."""
-    shards = window_shards(read_shards(InputSettings(paths=settings.inputs)), windows)
+    contigs = tally.records_read.watch(read_shards(InputSettings(paths=settings.inputs)))
+    shards = window_shards(contigs, windows)
 
     def timed() -> Iterator[Shard]:
         while True:
-            with clock.measure("reading"):
+            with tally.clock.measure("reading"):
                 shard = next(shards, None)
             if shard is None:
                 return

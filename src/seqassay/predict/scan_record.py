@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -29,9 +28,10 @@ from seqassay.predict.scan_outputs import OUTPUT_NAMES, PLOTS, ScanCounts
 from seqassay.predict.scan_settings import ScanSettings, Windows, resume_command
 from seqassay.predict.shards import ShardMeta
 from seqassay.predict.stop import StopRequested
+from seqassay.sequences.reading import RecordsDigest
 
 RECORD_FORMAT = "seqassay-scan"
-RECORD_VERSION = "1.0"
+RECORD_VERSION = "1.1"
 REGIONS_STAGE, PLOTS_STAGE = "calling regions", "plotting"
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class ScanTally:
         self.clock = StageClock((*PREDICT_STAGES, *AROUND_STAGES, REGIONS_STAGE, PLOTS_STAGE))
         self.counts = ScanCounts()
         self.n_shards = self.n_windows = 0
-        self._input_digest = hashlib.sha256()
+        self.records_read = RecordsDigest()
         self._started_at, self._started = utc_now(), time.monotonic()
 
     def know_model(self, bundle: Bundle, model: Model, windows: Windows, caller: RegionCaller) -> None:
@@ -91,7 +91,6 @@ class ScanTally:
         """Count a committed shard; shards come in order."""
         self.n_shards += 1
         self.n_windows += meta.counts.sequences
-        self._input_digest.update(meta.input_digest.encode())
 
     def know_findings(self, counts: ScanCounts) -> None:
         """Counts of the finished scan.
@@ -118,7 +117,7 @@ class ScanTally:
             "settings": settings_as_json(self.settings),
             "output_dir": str(self.settings.output_dir),
             "inputs": input_records(self.settings.inputs),
-            "input_digest": self._input_digest.hexdigest(),
+            "input_digest": self.records_read.hexdigest() if status == "done" else None,
             "bundle": {"name": self._bundle.name, "digest": self._bundle.digest},
             "windows": {"length": self.windows.length, "step": self.windows.step},
             "regions": self._caller.as_record(),

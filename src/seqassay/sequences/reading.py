@@ -69,6 +69,38 @@ class Shard:
         return sha256.hexdigest()
 
 
+class RecordsDigest:
+    """SHA-256 over records in order, however they are cut into shards.
+
+    It covers what `Shard.digest` does. Each kind of content is one stream of its own, so that a shard adds a few long
+    pieces: 0.5 µs a read of 150 bases.
+    """
+
+    def __init__(self) -> None:
+        self._texts = {name: hashlib.sha256() for name in ("ids", "headers", "qualities")}
+        self._arrays = {name: hashlib.sha256() for name in ("lengths", "bases")}
+
+    def watch(self, shards: Iterable[Shard]) -> Iterator[Shard]:
+        """The shards as they come, each counted in before it is handed on."""
+        for shard in shards:
+            self.add(shard)
+            yield shard
+
+    def add(self, shard: Shard) -> None:
+        """Count in the next shard's records."""
+        texts = {"ids": shard.ids, "headers": shard.headers, "qualities": shard.qualities or []}
+        for name, lines in texts.items():  # no line holds a line end, so that one after each keeps them apart
+            self._texts[name].update("".join(f"{line}\n" for line in lines).encode("utf-8"))
+        self._arrays["lengths"].update(shard.bases.lengths.astype("<i8").tobytes())
+        self._arrays["bases"].update(shard.bases.values.tobytes())
+
+    def hexdigest(self) -> str:
+        """Over the records so far."""
+        streams = {**self._texts, **self._arrays}
+        said = "".join(f"{name} {sha256.hexdigest()}\n" for name, sha256 in streams.items())
+        return hashlib.sha256(said.encode()).hexdigest()
+
+
 def read_shards(inputs: InputSettings, *, max_sequences: int = 8192, max_bases: int = 4_000_000) -> Iterator[Shard]:
     """All records of the inputs, checked, in order.
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from seqassay.errors import UsageError
 
+_DIGEST_BY_SHARDS = ("1.0", "1.1", "1.2")  # versions of run.json whose digest depends on the shard size
+
 Sameness = Literal["same", "different", "unknown"]
 
 
@@ -22,7 +24,8 @@ class Identity:
     Attributes:
         bundle, encoder: name and digest of the model.
         chunk_length: in bases.
-        inputs: digest of the records, which depends on the shard size as well.
+        inputs: digest of the records.
+        shard_size: what that digest depends on besides; None from version 1.3 of ``run.json`` on.
         other: further settings that scores depend on.
     """
 
@@ -62,13 +65,13 @@ def identity_of_run(record: Mapping[str, Any]) -> Identity:
         KeyError: the record lacks what every run's has.
     """
     said = record["identity"]
-    other = {name: said[name] for name in said if name not in ("bundle", "inputs", "shard_size")}
+    other = {name: said[name] for name in said if name not in ("bundle", "inputs")}
     name, digest = record["bundle"]["name"], record["bundle"]["digest"]
     return Identity(
         bundle=(name, digest),
         chunk_length=record["bundle"].get("chunk_length"),
         inputs=record["input_digest"],
-        shard_size=said["shard_size"],
+        shard_size=said["shard_size"] if record["version"] in _DIGEST_BY_SHARDS else None,
         other=other,
     )
 
