@@ -22,6 +22,7 @@ from seqassay.prove.scores import ScoredExamples
 from seqassay.prove.test_set import Examples
 
 _NOT_COUNTED = "{:,} sequences that the baseline scores have no score from the candidate; the drop is without them"
+OF_HEADS = "figures are of the head of"  # how the reason of a verdict on heads alone begins
 NO_BASELINE = "no baseline was given (--baseline or --baseline-metrics): there is nothing that accuracy could drop from"
 
 
@@ -167,7 +168,7 @@ def accuracy_gate(
         Fraction(drop["exact"]), interval, exact(threshold), why_no_interval=drop.get("why_no_interval", "none given")
     )
     if heads_alone:
-        decision = Decision(UNDECIDED, f"figures are of the head of {' and '.join(heads_alone)} alone, uncalibrated")
+        decision = Decision(UNDECIDED, f"{OF_HEADS} {' and '.join(heads_alone)} alone, uncalibrated")
     return {
         **gate,
         "drop": drop["difference"],

@@ -57,7 +57,7 @@ def _check_figures(part: Any, place: str) -> None:
 
 
 def _check_figure(figure: Mapping[str, Any], place: str) -> None:
-    low, high = _range_of(place)
+    low, high = range_of(place)
     interval = figure.get("interval_95") or []
     for value in (figure["value"], *interval):
         if value is not None and not low - _SLACK <= value <= high + _SLACK:
@@ -66,7 +66,7 @@ def _check_figure(figure: Mapping[str, Any], place: str) -> None:
 
 
 def _check_difference(figure: Mapping[str, Any], place: str) -> None:
-    low, high = _range_of(place)
+    low, high = range_of(place)
     interval = figure.get("interval_95") or []
     for value in (figure["difference"], *interval):
         if value is not None and abs(value) > high - low + _SLACK:
@@ -74,7 +74,7 @@ def _check_difference(figure: Mapping[str, Any], place: str) -> None:
     _check_order(interval, place)
 
 
-def _range_of(place: str) -> tuple[float, float]:
+def range_of(place: str) -> tuple[float, float]:
     """The range of the figure that a place in the record names, as in ``comparison.figures.mcc.candidate``."""
     return next((_RANGES[part] for part in place.split(".") if part in _RANGES), (0.0, 1.0))
 

@@ -54,10 +54,7 @@ def _check_figures(part: Any, place: str) -> None:
 
 def _check_figure(figure: Mapping[str, Any], place: str) -> None:
     """A value and its interval lie where they can; values of embeddings have no upper bound."""
-    names = place.split(".")
-    signed = _COSINES in names or names[-1] in _SIGNED
-    is_of_embedding = "differences" in names and "scores" not in names
-    low, high = (-1.0 if signed else 0.0), float("inf") if is_of_embedding else 1.0
+    low, high = range_of(place)
     value, interval = figure["value"], figure.get("interval_95")
     for number in () if value is None else (value, *(interval or ())):
         if not low - _SLACK <= number <= high + _SLACK:
@@ -66,6 +63,14 @@ def _check_figure(figure: Mapping[str, Any], place: str) -> None:
         raise SeqassayError(f"{place}: {value} lies outside its own interval, {interval[0]} to {interval[1]}")
     if (value is None) != ("why_undefined" in figure):
         raise SeqassayError(f"{place}: undefined without a reason, or a reason without need")
+
+
+def range_of(place: str) -> tuple[float, float]:
+    """The range of the figure that a place in the record names."""
+    names = place.split(".")
+    signed = _COSINES in names or names[-1] in _SIGNED
+    is_of_embedding = "differences" in names and "scores" not in names
+    return (-1.0 if signed else 0.0), float("inf") if is_of_embedding else 1.0
 
 
 def _expect(name: str, counted: int, expected: int) -> None:

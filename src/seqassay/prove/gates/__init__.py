@@ -1,0 +1,1 @@
+"""`seqassay gate`: limits of a file against the figures of records."""

@@ -1,0 +1,62 @@
+"""The known acceptance criteria, where records hold them, and in which range a figure of a record can lie."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from seqassay.predict.record import RECORD_FORMAT
+from seqassay.prove import record as evaluation
+from seqassay.prove.compare import record as comparison
+
+Range = tuple[float, float]
+
+# Kind of a record, as a gates file names it: its format and the versions that are read here.
+KINDS = {
+    "evaluation": (evaluation.FORMAT, ("1.0",)),
+    "comparison": (comparison.FORMAT, ("1.0",)),
+    "run": (RECORD_FORMAT, ("1.2", "1.3")),
+}
+SHARE: Range = (0.0, 1.0)
+AMOUNT: Range = (0.0, math.inf)  # counts, seconds, rates
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """A figure by its known name; ``kind`` and ``path`` are None while no record holds it."""
+
+    kind: str | None
+    path: str | None
+    range: Range
+
+
+CRITERIA = {
+    "wall_time": Criterion("run", "wall_s", AMOUNT),  # seconds
+    "consensus_agreement": Criterion("comparison", "levels.sequences.labels.agreement_with_missing", SHARE),
+    "gpu_utilisation": Criterion(None, None, SHARE),
+    "packing_efficiency": Criterion("run", "packing.efficiency", SHARE),
+    "scaling": Criterion(None, None, AMOUNT),
+    "speed_up": Criterion(None, None, AMOUNT),
+    "accuracy_drop": Criterion("evaluation", "comparison.accuracy_drop", (-1.0, 1.0)),
+}
+
+# What says how something was measured; there is no figure in it.
+NOT_FIGURES = ("identity", "settings", "method", "provenance", "files", "inputs", "outputs")
+# Plain numbers that are shares; every other plain number is a count, seconds or a rate.
+_SHARES = ("share", "viral_share", "majority_accuracy", "efficiency", "of_calls", "wanted", "p_exact", "p_mid", "prior")
+
+
+def range_of(kind: str, path: str, form: str) -> Range:
+    """The range in which the figure at a place of a record can lie.
+
+    Args:
+        form: ``value`` for a figure with a value, ``difference`` for a difference of two figures, ``number`` for a
+            plain number.
+    """
+    names = path.split(".")
+    if form == "number":
+        return SHARE if names[-1] in _SHARES else AMOUNT
+    if kind == "comparison":
+        return comparison.range_of(path)
+    low, high = evaluation.range_of(path)
+    return (low - high, high - low) if form == "difference" else (low, high)

@@ -1,0 +1,103 @@
+"""`seqassay gate` as a command, on records that the other commands made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.main import get_command
+
+from seqassay.cli.main import build_app
+from seqassay.prove.gates.settings import GateSettings
+
+EXAMPLE = Path(__file__).parents[2] / "examples/gates.yaml"
+CODONS = {"viral": ("ATG", "GAT", "AAA", "TTT", "GTT"), "other": ("GCC", "CGC", "GGC", "CTG", "GAG")}
+
+
+@pytest.fixture
+def records(run: Callable[..., int], tiny_bundle: Path) -> None:
+    """Two runs, their comparison and two evaluations, in this folder."""
+    rng = np.random.default_rng(1)
+    lines = []
+    for i in range(600):
+        label = ("viral", "other")[i % 2]
+        bases = "".join(rng.choice(np.array(CODONS[label]), 40))
+        lines.append(f">s{i} label={label} group={('phage', 'bacteria')[i % 2]} record=g{i}\n{bases}\n")
+    Path("test.fa").write_text("".join(lines))
+    for name, budget in (("float32", "8192"), ("bf16", "2048")):
+        options = ("-m", str(tiny_bundle), "--device", "cpu", "--threads", "1", "--batch", budget, "--quiet")
+        assert run("predict", "test.fa", "-o", name, *options) == 0
+    assert run("compare", "float32", "bf16", "-o", "comparison", "--no-progress") == 0
+    options = ("--test", "test.fa", "--device", "cpu", "--threads", "1", "--no-progress")
+    assert run("evaluate", str(tiny_bundle), *options, "-o", "evaluation") == 0
+    assert run("evaluate", str(tiny_bundle), *options, "-o", "same", "--baseline", str(tiny_bundle)) == 0
+
+
+def written() -> dict[str, Any]:
+    return json.loads(Path("gates/metrics.json").read_text())
+
+
+def test_the_installed_command_and_the_example_file(records: None) -> None:
+    shutil.copy(EXAMPLE, "gates.yaml")
+    command = [Path(sys.executable).with_name("seqassay"), "gate", "float32", "bf16/run.json", "comparison"]
+    done = subprocess.run(
+        [*command, "--gates", "gates.yaml", "-o", "gates"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[0].split() == [
+        "gate", "record", "figure", "limit", "95%", "interval", "verdict",
+    ]  # fmt: skip
+    assert "PASSED: of 4 gates 4 PASSED" in done.stdout
+    record = written()
+    assert (record["format"], record["verdict"]) == ("seqassay-gate", "PASSED")
+    assert [entry["kind"] for entry in record["identity"]["records"]] == ["run", "run", "comparison"]
+    assert record["gates"][0]["results"][0]["interval_95"][0] > 0.99
+    again = subprocess.run(
+        [*command, "--gates", "gates.yaml", "-o", "gates"], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("gates", "verdict", "code"),
+    [
+        ("drop: {metric: accuracy_drop, below: 0.05}", "PASSED", 0),
+        ("gpu: {metric: gpu_utilisation, above: 0.8}", "MISSING", 5),
+        ("speed: {metric: wall_time, below: 1.0e-6}", "FAILED", 5),
+        ("length: {metric: by_length.0.accuracy, above: 0.000001}", "PASSED", 0),
+        ("auc: {metric: values.roc_auc, above: 0.000001}", "PASSED", 0),
+        ("gone: {metric: values.roc_auk, above: 0.5}", None, 2),
+    ],
+)
+def test_verdicts_and_exit_codes(
+    records: None, run: Callable[..., int], gates: str, verdict: str | None, code: int, capsys: Any
+) -> None:
+    Path("gates.yaml").write_text(f"gates:\n  {gates}\n")
+    assert run("gate", "float32", "same", "--gates", "gates.yaml", "-o", "gates") == code
+    printed = capsys.readouterr()
+    if verdict is None:
+        assert "gates.yaml, line 2" in printed.err
+        assert not Path("gates").exists()
+    else:
+        assert verdict in printed.out
+        assert written()["gates"][0]["verdict"] == verdict
+
+
+def test_without_a_baseline_the_drop_is_missing(records: None, run: Callable[..., int], capsys: Any) -> None:
+    Path("gates.yaml").write_text("gates:\n  drop: {metric: accuracy_drop, below: 0.05}\n")
+    assert run("gate", "evaluation", "--gates", "gates.yaml") == 5
+    assert "evaluation/metrics.json: holds no accuracy_drop" in capsys.readouterr().out
+
+
+def test_the_options_are_the_settings() -> None:
+    command = get_command(build_app()).commands["gate"]  # type: ignore[attr-defined]
+    assert {option.name for option in command.params} == {field.name for field in dataclasses.fields(GateSettings)}
