@@ -16,6 +16,8 @@ import pytest
 
 pytest.importorskip("lightning", reason="the extra train is not installed")
 
+from seqassay.cli.train_finetune import summary
+
 CODONS = {
     "viral": ("ATG", "GAT", "AAA", "TTT", "GTT", "CAT", "AAT"),
     "other": ("GCC", "CGC", "GGC", "CTG", "GAG", "CCG", "ACC"),
@@ -135,3 +137,17 @@ def test_sigterm_ends_it_with_3_and_the_command_that_goes_on(tiny_bundle: Path, 
     assert said["status"] == "done"
     assert said["resumed_shards"] >= 2
     assert said["counts"]["records"] == 600
+
+
+def test_a_fine_tuning_s_summary_leaves_out_what_is_not_defined(tmp_path: Path) -> None:
+    """Groups of a few validation chunks have no balanced figure: null in the record."""
+    record = {
+        "side": "protein",
+        "steps": 4,
+        "best_step": 2,
+        "history": [{"step": 2, "loss": 0.7, "selection": 0.6, "auc_150": 0.6, "balanced_auc_150": None}],
+        "parameters": {"trained": 10, "frozen": 20},
+        "encoder": {"digest": "a" * 64, "path": "encoder"},
+        "head": {"path": "head.safetensors"},
+    }
+    assert summary(record, tmp_path)[0].endswith("those of step 2 of 4: auc_150 0.6000")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ def summary(record: dict[str, Any], folder: Path) -> list[str]:
     figures = ", ".join(
         f"{name} {value:.4f}"
         for name, value in best.items()
-        if name.startswith(("auc", "balanced")) and not math.isnan(value)  # of groups that are too small
+        if name.startswith(("auc", "balanced")) and value is not None  # of groups that are too small
     )
     parameters, encoder = record["parameters"], folder / record["encoder"]["path"]
     other, option = ("protein", "nucleotide") if record["side"] == "nucleotide" else ("nucleotide", "protein")
