@@ -22,7 +22,8 @@ def test_a_stop_that_no_command_handles_is_one_line(monkeypatch: pytest.MonkeyPa
 
 def test_ctrl_c_while_the_libraries_load_shows_no_traceback() -> None:
     code = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background begins without it
         "class Slow:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'seqassay.cli.main':\n"
