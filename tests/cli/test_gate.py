@@ -16,6 +16,7 @@ import pytest
 from typer.main import get_command
 
 from seqassay.cli.main import build_app
+from seqassay.measure.schema import check_schema
 from seqassay.prove.gates.settings import GateSettings
 
 EXAMPLE = Path(__file__).parents[2] / "examples/gates.yaml"
@@ -60,6 +61,9 @@ def test_the_installed_command_and_the_example_file(records: None) -> None:
     assert (record["format"], record["verdict"]) == ("seqassay-gate", "PASSED")
     assert [entry["kind"] for entry in record["identity"]["records"]] == ["run", "run", "comparison"]
     assert record["gates"][0]["results"][0]["interval_95"][0] > 0.99
+    places = {"run": "float32/run.json", "comparison": "comparison/metrics.json", "evaluation": "same/metrics.json"}
+    for kind, place in {**places, "gate": "gates/metrics.json"}.items():
+        check_schema(json.loads(Path(place).read_text()), kind)
     again = subprocess.run(
         [*command, "--gates", "gates.yaml", "-o", "gates"], capture_output=True, text=True, check=False
     )
@@ -90,6 +94,27 @@ def test_verdicts_and_exit_codes(
     else:
         assert verdict in printed.out
         assert written()["gates"][0]["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("place", "old", "new", "words"),
+    [
+        ("float32/run.json", '"efficiency": 0.', '"efficiency": 3.', "packing.efficiency is 3."),
+        ("float32/run.json", '"wall_s"', '"wall_time_s"', "the record lacks wall_s"),
+        ("same/metrics.json", '"version": "1.0"', '"version": "7.1"', "is of version '7.1'"),
+        ("comparison/metrics.json", '"in_both": 600', '"in_both": 601', "rows of A are"),
+    ],
+)
+def test_a_changed_record_is_refused(
+    records: None, run: Callable[..., int], place: str, old: str, new: str, words: str, capsys: Any
+) -> None:
+    text = Path(place).read_text()
+    assert old in text
+    Path(place).write_text(text.replace(old, new, 1))
+    Path("gates.yaml").write_text("gates:\n  time: {metric: wall_time, below: 99}\n")
+    assert run("gate", place, "--gates", "gates.yaml") == 2
+    assert f"{place}: " in (error := capsys.readouterr().err)
+    assert words in error
 
 
 def test_without_a_baseline_the_drop_is_missing(records: None, run: Callable[..., int], capsys: Any) -> None:

@@ -22,19 +22,47 @@ from seqassay.report.gates import gate_table
 
 
 def run_record(**changes: Any) -> dict[str, Any]:
-    """The parts of a run's record that gates look at."""
-    return {
+    """A whole record of a run, with made-up figures."""
+    digest, tokens = "0" * 64, {"real_tokens": 95, "capacity_tokens": 100}
+    names = ("sequences", "classified", "no_frame", "too_short", "no_bases", "scored", "virus", "others", "chunks")
+    names += ("chunks_classified", "chunks_virus", "frames", "frames_virus")
+    hardware = {"platform": "p", "processor": "p", "cores": 1, "memory_bytes": 1, "cuda_devices": []}
+    record = {
         "format": RECORD_FORMAT,
         "version": "1.2",
         "status": "done",
-        "wall_s": 12.5,
-        "resumed_sequences": 0,
-        "written_at": "2026-01-01T00:00:00+00:00",
-        "packing": {"real_tokens": 95, "capacity_tokens": 100, "efficiency": 0.95},
-        "stages": [{"stage": "merging", "seconds": 0.5, "share": 0.1}],
+        "error": None,
+        "identity": {"seqassay": "0", "bundle": digest, "inputs": ["a"], "shard_size": 1, "device": "cpu"}
+        | {"precision": "float32"},
+        "settings": {},
+        "output_dir": "out",
+        "inputs": [{"name": "a", "bytes": 5}],
+        "input_digest": digest,
+        "bundle": {"name": "b", "digest": digest, "chunk_length": 300},
+        "device": "cpu",
+        "precision": "float32",
+        "counts": dict.fromkeys(names, 9),
         "calls": {"composition": {"n_scored": 9, "viral_share": 0.67, "interval_95": [0.61, 0.73]}},
-        "provenance": {"command": "seqassay predict"},
-    } | changes
+        "shards": 1,
+        "resumed_sequences": 0,
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "written_at": "2026-01-01T00:00:00+00:00",
+        "wall_s": 12.5,
+        "stages": [{"stage": "merging", "seconds": 0.5, "share": 0.1}],
+        "loader_wait": {"count": 1, "total_s": 0.1, "mean_s": 0.1, "max_s": 0.1},
+        "throughput": {"work_s": 1, "sequences_per_s": 9.0, "tokens_per_s": 95},
+        "packing": {**tokens, "efficiency": 0.95}
+        | {side: {**tokens, "batches": 1} for side in ("nucleotide", "protein")},
+        "memory": {"peak_host_bytes": 1, "peak_device_bytes": None},
+        "outputs": [],
+        "provenance": {"seqassay": "0", "git_commit": None, "command": "seqassay predict", "python": "3"}
+        | {"libraries": {}, "hardware": hardware},
+    }
+    return record | changes
+
+
+def packed(efficiency: float) -> dict[str, Any]:
+    return run_record()["packing"] | {"efficiency": efficiency}
 
 
 def judge(tmp_path: Path, gates: str, *records: dict[str, Any], only: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -80,7 +108,7 @@ def test_the_verdict_is_of_figure_and_interval(seen: Figure, bound: str, limit: 
 
 
 def test_every_record_that_holds_the_metric_is_judged(tmp_path: Path) -> None:
-    slow = run_record(packing={"efficiency": 0.8}, wall_s=99)
+    slow = run_record(packing=packed(0.8), wall_s=99)
     text = "gates:\n  packing: {metric: packing_efficiency, above: 0.9}\n  time: {metric: wall_s, below: 100}\n"
     found = judge(tmp_path, text, run_record(), slow)
     assert [[result["verdict"] for result in entry["results"]] for entry in found["gates"]] == [
@@ -121,7 +149,7 @@ def test_figures_are_found_with_the_interval_beside_them(tmp_path: Path) -> None
         assert seconds is not None
         assert (seconds.value, seconds.interval) == (0.5, None)
     assert find(record, "stages.melting.seconds") is None
-    with pytest.raises(InputError, match="packing is no figure; there is: real_tokens, capacity_tokens, efficiency"):
+    with pytest.raises(InputError, match="packing is no figure; there is: real_tokens, capacity_tokens, eff"):
         find(record, "packing")
 
 
@@ -169,7 +197,8 @@ def test_a_wrong_gates_file_is_refused_with_its_line(tmp_path: Path, gates: str,
         (json.dumps(run_record(format="seqassay-scan")), "its format is 'seqassay-scan'"),
         (json.dumps(run_record(version="9.0")), "is of version '9.0'"),
         (json.dumps(run_record(status="stopped")), "the run is stopped"),
-        (json.dumps(run_record(packing={"efficiency": 3.58})), "packing.efficiency is 3.58, outside 0 to 1"),
+        (json.dumps(run_record(packing=packed(3.58))), "packing.efficiency is 3.58, above 1"),
+        (json.dumps({k: v for k, v in run_record().items() if k != "counts"}), "the record lacks counts"),
     ],
 )
 def test_a_record_that_cannot_be_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -20,6 +20,7 @@ from seqassay.errors import InputError, ResourceError, StoppedError
 from seqassay.measure.monitor import memory_record
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
+from seqassay.measure.schema import check_schema
 from seqassay.measure.stages import StageClock, WaitStatistics
 from seqassay.models.bundle import Bundle
 from seqassay.predict.calls import SampleCalls
@@ -109,7 +110,7 @@ class RunTally:
         """The run as JSON types; times, rates and peaks are those of this process, counts those of the whole run."""
         work_s = self.progress.elapsed_s
         n_here = self.counts.sequences - self.progress.resumed_sequences
-        return {
+        record = {
             "format": RECORD_FORMAT,
             "version": RECORD_VERSION,
             "status": status,
@@ -145,6 +146,9 @@ class RunTally:
             "outputs": list(outputs),
             "provenance": self._provenance,
         }
+        if status == "done":  # of others, what ended the run matters more than how its record is written
+            check_schema(record, "run")
+        return record
 
     def _packing(self) -> dict[str, Any]:
         sides = {"nucleotide": self._model.nucleotide.stats, "protein": self._model.protein.stats}

@@ -12,6 +12,7 @@ import numpy as np
 
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
 from seqassay.errors import UsageError
+from seqassay.measure.schema import check_schema
 from seqassay.predict.consensus import SCORE_DECIMALS, STATUSES
 from seqassay.prove.scores import ScoredExamples
 from seqassay.prove.test_set import Examples
@@ -54,9 +55,11 @@ def write_outputs(
     """Write predictions, report and record; other files in the folder are left alone.
 
     Raises:
+        SeqassayError: the record is not as its schema has it (a bug; nothing is written).
         ResourceError: the disk is full.
         UsageError: nobody may write there.
     """
+    check_schema(record, "evaluation")
     report = validation_report(record)
     with disk_errors():
         (folder / REPORTS).mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
 from seqassay.errors import UsageError
+from seqassay.measure.schema import check_schema
 from seqassay.predict.outputs import CALL_NAMES
 from seqassay.prove.compare.embeddings import LEVEL, Embeddings
 from seqassay.prove.compare.figures import Mismatches
@@ -109,9 +110,11 @@ def write_outputs(folder: Path, record: Mapping[str, Any], rows: Iterable[tuple[
     """Write mismatches, report and record; other files in the folder are left alone.
 
     Raises:
+        SeqassayError: the record is not as its schema has it (a bug; nothing is written).
         ResourceError: the disk is full.
         UsageError: nobody may write there.
     """
+    check_schema(record, "comparison")
     report = comparison_report(record)
     lines = chain([COLUMNS], rows)
     with disk_errors():

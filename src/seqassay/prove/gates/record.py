@@ -9,6 +9,7 @@ from typing import Any
 
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
 from seqassay.errors import SeqassayError, UsageError
+from seqassay.measure.schema import check_schema
 from seqassay.prove.gate import PASSED, UNDECIDED
 from seqassay.prove.gates.judge import FAILED, MISSING, overall
 from seqassay.prove.gates.records import Record
@@ -38,11 +39,12 @@ def check_output_folder(folder: Path, records: list[Record], *, force: bool) -> 
 
 
 def check_record(record: Mapping[str, Any]) -> None:
-    """Verdicts follow from their results, and counts add up.
+    """Everything is as the schema has it, verdicts follow from their results, and counts add up.
 
     Raises:
         SeqassayError: names the gate (a bug here; nothing is written).
     """
+    check_schema(record, "gate")
     gates = record["gates"]
     for gate in gates:
         verdicts = [result["verdict"] for result in gate["results"]]

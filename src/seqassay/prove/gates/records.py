@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from seqassay.errors import InputError, SeqassayError, UsageError
+from seqassay.measure.schema import check_schema
 from seqassay.prove.compare.record import check_record as check_comparison
 from seqassay.prove.gates.criteria import KINDS, range_of
 from seqassay.prove.outputs import METRICS
@@ -78,6 +79,7 @@ def read_record(path: Path) -> Record:
         raise InputError(f"is no whole record: {error}", path=path, hint="write it again, or name another") from error
     kind = _kind_of(content, path)
     try:
+        check_schema(content, kind)
         if kind == "evaluation":
             check_evaluation(content)
         elif kind == "comparison":
@@ -86,17 +88,13 @@ def read_record(path: Path) -> Record:
             raise InputError(
                 f"the run is {content['status']}: only a finished one can be judged", path=path, hint="resume it first"
             )
-        record = Record(path, kind, hashlib.sha256(data).hexdigest(), content)
-        record.identity()
     except InputError:
         raise
     except SeqassayError as error:
         raise InputError(error.message, path=path) from error
-    except KeyError as error:
-        raise InputError(f"is no whole record of a {kind}: {error} is missing", path=path) from error
-    except (TypeError, AttributeError, ValueError, IndexError) as error:
-        raise InputError(f"is no record of a {kind}: {error}", path=path) from error
-    return record
+    except (KeyError, TypeError) as error:  # of embeddings and heads' records, parts that the schema leaves open
+        raise InputError(f"is no whole record of the kind {kind!r}: {error!r}", path=path) from error
+    return Record(path, kind, hashlib.sha256(data).hexdigest(), content)
 
 
 def read_records(paths: list[Path]) -> list[Record]:
@@ -141,7 +139,7 @@ def find(record: Record, path: str) -> Figure | None:
     interval = entry.get("interval_95")
     figure = Figure(
         value,
-        (interval[0], interval[1]) if interval else None,
+        (interval[0], interval[1]) if interval and None not in interval else None,
         entry.get("n"),
         entry.get("exact"),
         form == "difference",
