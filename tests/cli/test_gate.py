@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from seqassay.cli.main import build_app
 from seqassay.measure.schema import check_schema
+from seqassay.prove.comparison import OF_HEADS
 from seqassay.prove.gates.settings import GateSettings
 
 EXAMPLE = Path(__file__).parents[2] / "examples/gates.yaml"
@@ -115,6 +116,16 @@ def test_a_changed_record_is_refused(
     assert run("gate", place, "--gates", "gates.yaml") == 2
     assert f"{place}: " in (error := capsys.readouterr().err)
     assert words in error
+
+
+def test_a_drop_of_heads_alone_is_undecided(records: None, run: Callable[..., int], capsys: Any) -> None:
+    record = json.loads(Path("same/metrics.json").read_text())
+    record["gate"] |= {"verdict": "UNDECIDED", "reason": f"{OF_HEADS} tiny alone, uncalibrated"}
+    record["verdict"] = "UNDECIDED"
+    Path("heads.json").write_text(json.dumps(record))
+    Path("gates.yaml").write_text("gates:\n  drop: {metric: accuracy_drop, below: 0.05}\n")
+    assert run("gate", "heads.json", "--gates", "gates.yaml") == 5
+    assert "drop: figures are of the head of tiny alone" in capsys.readouterr().out
 
 
 def test_without_a_baseline_the_drop_is_missing(records: None, run: Callable[..., int], capsys: Any) -> None:
