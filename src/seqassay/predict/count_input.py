@@ -14,10 +14,13 @@ logger = logging.getLogger(__name__)
 
 
 class BackgroundCount:
-    """Counts the records of files in a thread and tells ``progress``; standard input and pipes are left alone."""
+    """Counts the records of files (a subclass: something else) in a thread and tells ``progress``.
+
+    Standard input and pipes are left alone.
+    """
 
     def __init__(self, inputs: Sequence[str], progress: RunProgress) -> None:
-        self._inputs, self._progress = inputs, progress
+        self._inputs, self._progress = tuple(inputs), progress
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="count-input", daemon=True)
 
@@ -32,17 +35,23 @@ class BackgroundCount:
             self._thread.join(5)
 
     def _run(self) -> None:
+        try:
+            total = self._count()
+        except (InputError, DamagedError) as error:
+            logger.debug("the input cannot be counted ahead (%s)", error)  # reading it will say why
+            return
+        if total is not None:
+            self._progress.total_sequences = total
+
+    def _count(self) -> int | None:
+        """What the progress line counts; None when the run ended first."""
         total = 0
         for path in self._inputs:
-            try:
-                n_records = count_records(path, self._ended)
-            except (InputError, DamagedError) as error:
-                logger.debug("%s: its records cannot be counted ahead (%s)", path, error)  # reading it will say why
-                return
+            n_records = count_records(path, self._ended)
             if n_records is None:
-                return
+                return None
             total += n_records
-        self._progress.total_sequences = total
+        return total
 
 
 def count_records(path: str, ended: threading.Event | None = None) -> int | None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from seqassay.predict.counts import Counts, expect_equal
 from seqassay.predict.folder import OutputFolder
 from seqassay.predict.prepare import Model
 from seqassay.predict.shards import ShardMeta
-from seqassay.predict.stop import StopRequested, resume_command
+from seqassay.predict.stop import StopRequested
 from seqassay.sequences.reading import RecordsDigest
 
 RECORD_FORMAT = "seqassay-run"
@@ -104,6 +104,11 @@ class RunTally:
             self._waits.add(time.perf_counter() - started)
             yield item
 
+    @property
+    def amount(self) -> str:
+        """Sequences of the committed shards, in words."""
+        return f"{self.counts.sequences:,} sequences"
+
     def record(
         self, status: str, *, outputs: Iterable[dict[str, Any]] = (), error: str | None = None
     ) -> dict[str, Any]:
@@ -174,26 +179,50 @@ def input_records(paths: Iterable[str]) -> list[dict[str, Any]]:
     return [{"name": path, "bytes": Path(path).stat().st_size if Path(path).is_file() else None} for path in paths]
 
 
+class Tally(Protocol):
+    """What the guard asks of a run's tally."""
+
+    n_shards: int
+
+    @property
+    def amount(self) -> str:
+        """How much was committed, in words."""
+
+    def record(self, status: str, *, error: str | None = None) -> dict[str, Any]:
+        """The run as JSON types."""
+
+
 @contextlib.contextmanager
-def run_guard(folder: OutputFolder, tally: RunTally) -> Iterator[None]:
+def run_guard(
+    folder: OutputFolder,
+    tally: Tally,
+    command: str,
+    *,
+    first: str = "record",
+    smaller: str = "--shard-size or --batch",
+) -> Iterator[None]:
     """However a run ends, ``run.json`` says so, and the user is told how to go on.
+
+    Args:
+        command: the command line that goes on.
+        first: of what the first one is scored before anything is kept.
+        smaller: the options that a run with too little memory may lower.
 
     Raises:
         StoppedError: for a stop by signal.
         ResourceError: for a full disk or too little memory.
     """
-    command = resume_command(tally.settings)
     try:
         with disk_errors(command):
             yield
     except StopRequested as stop:
         _leave_record(folder, tally, "stopped", f"stopped by {stop}")
         if folder.state == "untouched":
-            raise StoppedError(f"stopped by {stop} before the first record was scored; nothing was written") from None
+            raise StoppedError(f"stopped by {stop} before the first {first} was scored; nothing was written") from None
         if folder.state == "done":
             raise StoppedError(f"stopped by {stop}, but the outputs are complete") from None
         raise StoppedError(
-            f"stopped by {stop} after {tally.n_shards:,} shards ({tally.counts.sequences:,} sequences), which are kept",
+            f"stopped by {stop} after {tally.n_shards:,} shards ({tally.amount}), which are kept",
             hint=f"go on with:\n  {command}",
         ) from None
     except InputError as error:
@@ -205,8 +234,7 @@ def run_guard(folder: OutputFolder, tally: RunTally) -> Iterator[None]:
     except MemoryError as error:
         _leave_record(folder, tally, "failed", "out of memory")
         raise ResourceError(
-            "out of memory",
-            hint=f"choose a smaller --shard-size or --batch and begin again, or go on with:\n  {command}",
+            "out of memory", hint=f"choose a smaller {smaller} and begin again, or go on with:\n  {command}"
         ) from error
     except BaseException as error:
         _leave_record(folder, tally, "failed", str(error) or type(error).__name__)
@@ -215,7 +243,7 @@ def run_guard(folder: OutputFolder, tally: RunTally) -> Iterator[None]:
         folder.close()
 
 
-def _leave_record(folder: OutputFolder, tally: RunTally, status: str, error: str) -> None:
+def _leave_record(folder: OutputFolder, tally: Tally, status: str, error: str) -> None:
     logger.info("%s: %s", status, error)
     if folder.state == "open":
         try:

@@ -30,6 +30,7 @@ from seqassay.predict.resume import CommittedShard, check_input_end, committed_s
 from seqassay.predict.runlog import RunLog
 from seqassay.predict.scoring import call_sequences
 from seqassay.predict.shards import ShardMeta
+from seqassay.predict.stop import resume_command
 from seqassay.sequences.genetic_codes import codon_table
 from seqassay.sequences.reading import InputSettings, Shard, read_shards
 
@@ -69,7 +70,7 @@ def predict(
     progress = progress or RunProgress()
     tally = RunTally(settings, progress, StageClock())
     folder = OutputFolder(settings)
-    with run_guard(folder, tally), BackgroundCount(settings.inputs, progress):
+    with run_guard(folder, tally, resume_command(settings)), BackgroundCount(settings.inputs, progress):
         resolve(resolve_device(settings.device), settings.precision or "float32")  # a missing device is said at once
         bundle = translation_overridden(load_bundle(settings.model), settings)
         if settings.fdr is not None and bundle.calibration is None:

@@ -23,6 +23,7 @@ from seqassay.predict.counts import count_shard
 from seqassay.predict.folder import RUN_LOG
 from seqassay.predict.pipeline import ReadAhead
 from seqassay.predict.prepare import Model, PreparedShard
+from seqassay.predict.record import run_guard
 from seqassay.predict.regions import RegionCaller
 from seqassay.predict.resume import CommittedShard, check_input_end, committed_shard
 from seqassay.predict.runlog import RunLog
@@ -42,8 +43,8 @@ from seqassay.predict.scan_outputs import (
     plot_name,
     window_rows,
 )
-from seqassay.predict.scan_record import PLOTS_STAGE, REGIONS_STAGE, ScanFolder, ScanTally, scan_guard
-from seqassay.predict.scan_settings import ScanSettings, Windows
+from seqassay.predict.scan_record import PLOTS_STAGE, REGIONS_STAGE, ScanFolder, ScanTally
+from seqassay.predict.scan_settings import ScanSettings, Windows, resume_command
 from seqassay.predict.scan_windows import WindowCount, window_shards
 from seqassay.predict.scoring import call_sequences
 from seqassay.predict.shards import ShardMeta
@@ -84,7 +85,7 @@ def scan(settings: ScanSettings, *, log: RunLog | None = None, progress: RunProg
     progress = progress or RunProgress(unit="windows")
     tally = ScanTally(settings, progress)
     folder = ScanFolder(settings)
-    with scan_guard(folder, tally):
+    with run_guard(folder, tally, resume_command(settings), first="window", smaller="--batch"):
         check_tools(settings)
         bundle = load_bundle(settings.model)
         windows = settings.for_chunks_of(bundle.chunk_length)

@@ -1,40 +1,35 @@
-"""What is known of a scan, as its ``run.json`` keeps it, and what becomes of a scan that doesn't reach its end."""
+"""What is known of a scan, as its ``run.json`` keeps it, and its output folder."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import seqassay
 from seqassay.config import settings_as_json
-from seqassay.durable import TEMPORARY_SUFFIX, disk_errors
-from seqassay.errors import InputError, ResourceError, StoppedError
+from seqassay.durable import TEMPORARY_SUFFIX
 from seqassay.measure.monitor import memory_record
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.measure.stages import AROUND_STAGES, PREDICT_STAGES, StageClock
 from seqassay.models.bundle import Bundle
 from seqassay.predict.counts import expect_equal
-from seqassay.predict.folder import RUN_RECORD, OutputFolder
+from seqassay.predict.folder import OutputFolder
 from seqassay.predict.prepare import Model
 from seqassay.predict.record import input_records
 from seqassay.predict.regions import RegionCaller
 from seqassay.predict.scan_outputs import OUTPUT_NAMES, PLOTS, ScanCounts
-from seqassay.predict.scan_settings import ScanSettings, Windows, resume_command
+from seqassay.predict.scan_settings import ScanSettings, Windows
 from seqassay.predict.shards import ShardMeta
-from seqassay.predict.stop import StopRequested
 from seqassay.sequences.reading import RecordsDigest
 
 RECORD_FORMAT = "seqassay-scan"
 RECORD_VERSION = "1.1"
 REGIONS_STAGE, PLOTS_STAGE = "calling regions", "plotting"
-
-logger = logging.getLogger(__name__)
 
 
 class ScanFolder(OutputFolder):
@@ -104,6 +99,11 @@ class ScanTally:
         expect_equal("contigs by plot", counts.contigs, counts.plots + counts.plots_left_out)
         self.counts = counts
 
+    @property
+    def amount(self) -> str:
+        """Windows of the committed shards, in words."""
+        return f"{self.n_windows:,} windows"
+
     def record(
         self, status: str, *, outputs: Iterable[dict[str, Any]] = (), error: str | None = None
     ) -> dict[str, Any]:
@@ -134,52 +134,3 @@ class ScanTally:
             "outputs": list(outputs),
             "provenance": self._provenance,
         }
-
-
-@contextlib.contextmanager
-def scan_guard(folder: ScanFolder, tally: ScanTally) -> Iterator[None]:
-    """However a scan ends, ``run.json`` says so, and the user is told how to go on.
-
-    Raises:
-        StoppedError: for a stop by signal.
-        ResourceError: for a full disk or too little memory.
-    """
-    command = resume_command(tally.settings)
-    try:
-        with disk_errors(command):
-            yield
-    except StopRequested as stop:
-        _leave_record(folder, tally, "stopped", f"stopped by {stop}")
-        if folder.state == "untouched":
-            raise StoppedError(f"stopped by {stop} before the first window was scored; nothing was written") from None
-        if folder.state == "done":
-            raise StoppedError(f"stopped by {stop}, but the outputs are complete") from None
-        raise StoppedError(
-            f"stopped by {stop} after {tally.n_shards:,} shards ({tally.n_windows:,} windows), which are kept",
-            hint=f"go on with:\n  {command}",
-        ) from None
-    except InputError as error:
-        _leave_record(folder, tally, "failed", str(error))
-        if folder.state == "open":
-            kept = f"the shards before it are kept; when the input is mended, go on with:\n  {command}"
-            error.hint = f"{error.hint}\n{kept}" if error.hint else kept
-        raise
-    except MemoryError as error:
-        _leave_record(folder, tally, "failed", "out of memory")
-        raise ResourceError(
-            "out of memory", hint=f"choose a smaller --batch and begin again, or go on with:\n  {command}"
-        ) from error
-    except BaseException as error:
-        _leave_record(folder, tally, "failed", str(error) or type(error).__name__)
-        raise
-    finally:
-        folder.close()
-
-
-def _leave_record(folder: ScanFolder, tally: ScanTally, status: str, error: str) -> None:
-    logger.info("%s: %s", status, error)
-    if folder.state == "open":
-        try:
-            folder.write_record(tally.record(status, error=error))
-        except OSError as failure:  # a full disk: what ended the scan is about to be said
-            logger.info("%s cannot be written: %s", RUN_RECORD, failure)

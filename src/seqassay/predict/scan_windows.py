@@ -7,18 +7,15 @@ of a shard are embedded once, so the overlap costs next to nothing.
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from seqassay.errors import InputError
 from seqassay.measure.progress import RunProgress
+from seqassay.predict.count_input import BackgroundCount
 from seqassay.predict.scan_settings import Windows
-from seqassay.sequences.opening import can_be_read_twice
 from seqassay.sequences.ragged import Ragged
 from seqassay.sequences.reading import InputSettings, Shard, read_records
 
@@ -27,8 +24,6 @@ SHARD_WINDOWS = 512
 SHARD_BASES = 2_000_000
 
 Int64Array = npt.NDArray[np.int64]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,33 +104,18 @@ def window_shards(contigs: Iterable[Shard], windows: Windows) -> Iterator[Shard]
         yield shard()
 
 
-class WindowCount:
+class WindowCount(BackgroundCount):
     """Counts the windows of files in a thread, for the progress line; nothing depends on the figure."""
 
     def __init__(self, inputs: Sequence[str], windows: Windows, progress: RunProgress) -> None:
-        self._inputs, self._windows, self._progress = tuple(inputs), windows, progress
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="count-windows", daemon=True)
+        super().__init__(inputs, progress)
+        self._windows = windows
 
-    def __enter__(self) -> WindowCount:
-        if all(can_be_read_twice(path) for path in self._inputs):
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join(5)
-
-    def _run(self) -> None:
+    def _count(self) -> int | None:
         total = 0
-        try:
-            for records in read_records(InputSettings(self._inputs)):
-                surplus = np.maximum(records.lengths - self._windows.length, 0)
-                total += int((1 - (-surplus // self._windows.step)).sum())
-                if self._ended.is_set():
-                    return
-        except InputError as error:
-            logger.debug("windows cannot be counted ahead (%s)", error)  # reading the input will say why
-            return
-        self._progress.total_sequences = total
+        for records in read_records(InputSettings(self._inputs)):
+            surplus = np.maximum(records.lengths - self._windows.length, 0)
+            total += int((1 - (-surplus // self._windows.step)).sum())
+            if self._ended.is_set():
+                return None
+        return total

@@ -25,8 +25,11 @@ BASELINE_COLUMNS = ("baseline_score", "baseline_call", "baseline_status")
 _ROWS_AT_ONCE = 10_000
 
 
-def check_place(folder: Path, *, force: bool) -> None:
+def check_place(folder: Path, *, force: bool, what: str = "evaluation") -> None:
     """Find before the work what would be in its way afterwards; nothing is touched.
+
+    Args:
+        what: is written there.
 
     Raises:
         UsageError: a file or another folder's content is in the way, or nobody may write there.
@@ -36,7 +39,7 @@ def check_place(folder: Path, *, force: bool) -> None:
         if content and not force:
             raise UsageError(
                 f"{folder}: the output folder is not empty (it holds {content[0]})",
-                hint="replace the evaluation in it (--force), or choose another --output-dir",
+                hint=f"replace the {what} in it (--force), or choose another --output-dir",
             )
     nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
     if not nearest.is_dir():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from seqassay.errors import SeqassayError
@@ -28,7 +28,11 @@ def check_record(record: Mapping[str, Any]) -> None:
     Raises:
         SeqassayError: names the figure (a bug here; nothing is written).
     """
-    _check_figures(record, "")
+    for place, figure in figures_in(record):
+        if "value" in figure:
+            _check_figure(figure, place)
+        if "difference" in figure:
+            _check_difference(figure, place)
     n, scored = record["test_set"]["sequences"], record["scored"]
     for name, total in (
         ("scored and unscored", scored["scored"] + scored["unscored"]),
@@ -43,17 +47,16 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise SeqassayError(f"the confusion matrix holds {in_matrix:,} of {scored['scored']:,} scored sequences")
 
 
-def _check_figures(part: Any, place: str) -> None:
+def figures_in(part: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every part of a record that holds a ``value`` or a ``difference``, with its place."""
     if isinstance(part, list):
         for i, item in enumerate(part):
-            _check_figures(item, f"{place}[{i}]")
+            yield from figures_in(item, f"{place}[{i}]")
     elif isinstance(part, Mapping):
-        if "value" in part:
-            _check_figure(part, place)
-        if "difference" in part:
-            _check_difference(part, place)
+        if "value" in part or "difference" in part:
+            yield place, part
         for name, item in part.items():
-            _check_figures(item, f"{place}.{name}" if place else str(name))
+            yield from figures_in(item, f"{place}.{name}" if place else str(name))
 
 
 def _check_figure(figure: Mapping[str, Any], place: str) -> None:

@@ -97,18 +97,7 @@ def compare_embeddings(a: Embeddings, b: Embeddings, pairing: Pairing, tolerance
     known = np.sort(cosine[~np.isnan(cosine)])
     return {
         "level": LEVEL,
-        "rows": {
-            "a": len(a.ids),
-            "b": len(b.ids),
-            "in_both": n,
-            "only_a": len(pairing.only_a),
-            "only_b": len(pairing.only_b),
-            "repeated_ids": {
-                "a": int((pairing.occurrence_a > 1).sum()),
-                "b": int((pairing.occurrence_b > 1).sum()),
-            },
-            "same_order": pairing.in_order,
-        },
+        "rows": pairing.counts(),
         "d_model": int(a.rows_ND.shape[1]),
         "cosine": {
             "mean": mean(known),

@@ -144,16 +144,7 @@ def _alone(value: float | None, n: int, why_no_interval: str) -> dict[str, Any]:
 
 def _rows(a: Table, b: Table, pairing: Pairing) -> dict[str, Any]:
     return {
-        "a": len(a),
-        "b": len(b),
-        "in_both": len(pairing),
-        "only_a": len(pairing.only_a),
-        "only_b": len(pairing.only_b),
-        "repeated_ids": {
-            "a": int((pairing.occurrence_a > 1).sum()),
-            "b": int((pairing.occurrence_b > 1).sum()),
-        },
-        "same_order": pairing.in_order,
+        **pairing.counts(),
         "labels_against_scores": {"a": _against_scores(a), "b": _against_scores(b)},
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
+from seqassay.durable import disk_errors, write_durably
 from seqassay.errors import UsageError
 from seqassay.measure.schema import check_schema
 from seqassay.predict.outputs import CALL_NAMES
@@ -47,14 +47,7 @@ def check_output_folder(folder: Path, inputs: Sequence[Path], *, force: bool) ->
     """
     if any(folder.resolve() == path.resolve() for path in inputs):
         raise UsageError(f"{folder}: is one of the two sides", hint="choose another --output-dir")
-    if folder.is_dir() and not force:
-        content = sorted(path.name for path in folder.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX))
-        if content:
-            raise UsageError(
-                f"{folder}: the output folder is not empty (it holds {content[0]})",
-                hint="replace the comparison in it (--force), or choose another --output-dir",
-            )
-    check_place(folder, force=True)
+    check_place(folder, force=force, what="comparison")
 
 
 def list_table(a: Table, b: Table, pairing: Pairing, mismatches: Mismatches, limit: int) -> Listed:

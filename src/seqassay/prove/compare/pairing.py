@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,6 @@ class Pairing:
         in_a, in_b: row in A and in B of every pair, in B's order.
         only_a, only_b: rows without a partner, ascending.
         occurrence_a, occurrence_b: for every row, how many rows with its id came before it, plus 1.
-        in_order: whether pairs stand in the same order on both sides.
     """
 
     in_a: Rows
@@ -51,6 +51,18 @@ class Pairing:
     def in_order(self) -> bool:
         """Whether the pairs stand in the same order on both sides."""
         return bool((np.diff(self.in_a) > 0).all())
+
+    def counts(self) -> dict[str, Any]:
+        """Rows of either side, in both and on one side only, as the record has them."""
+        return {
+            "a": len(self.occurrence_a),
+            "b": len(self.occurrence_b),
+            "in_both": len(self),
+            "only_a": len(self.only_a),
+            "only_b": len(self.only_b),
+            "repeated_ids": {"a": int((self.occurrence_a > 1).sum()), "b": int((self.occurrence_b > 1).sum())},
+            "same_order": self.in_order,
+        }
 
     def __len__(self) -> int:
         return len(self.in_a)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqassay.errors import SeqassayError
+from seqassay.prove.record import figures_in
 
 FORMAT, VERSION = "seqassay-comparison", "1.0"
 _SLACK = 1e-9
@@ -20,7 +21,9 @@ def check_record(record: Mapping[str, Any]) -> None:
     Raises:
         SeqassayError: names the figure (a bug here; nothing is written).
     """
-    _check_figures(record, "")
+    for place, figure in figures_in(record):
+        if "value" in figure:
+            _check_figure(figure, place)
     for level in record["levels"]:
         name, rows = level["level"], level["rows"]
         for side in ("a", "b"):
@@ -39,17 +42,6 @@ def check_record(record: Mapping[str, Any]) -> None:
             labels["agreement_with_missing"]["n"],
             called + alone + rows["only_a"] + rows["only_b"],
         )
-
-
-def _check_figures(part: Any, place: str) -> None:
-    if isinstance(part, list):
-        for i, item in enumerate(part):
-            _check_figures(item, f"{place}[{i}]")
-    elif isinstance(part, Mapping):
-        if "value" in part:
-            _check_figure(part, place)
-        for name, item in part.items():
-            _check_figures(item, f"{place}.{name}" if place else str(name))
 
 
 def _check_figure(figure: Mapping[str, Any], place: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
+from seqassay.durable import disk_errors, write_durably
 from seqassay.errors import SeqassayError, UsageError
 from seqassay.measure.schema import check_schema
 from seqassay.prove.gate import PASSED, UNDECIDED
@@ -28,14 +28,7 @@ def check_output_folder(folder: Path, records: list[Record], *, force: bool) -> 
     for record in records:
         if record.path.resolve() == (folder / METRICS).resolve():
             raise UsageError(f"{folder}: holds a record that is judged", hint="choose another --output-dir")
-    if folder.is_dir() and not force:
-        content = sorted(path.name for path in folder.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX))
-        if content:
-            raise UsageError(
-                f"{folder}: the output folder is not empty (it holds {content[0]})",
-                hint="replace the gate record in it (--force), or choose another --output-dir",
-            )
-    check_place(folder, force=True)
+    check_place(folder, force=force, what="gate record")
 
 
 def check_record(record: Mapping[str, Any]) -> None:
