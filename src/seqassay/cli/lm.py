@@ -1,0 +1,11 @@
+"""`seqassay lm`: small language models, from a parameter budget to figures."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group to the app; each subcommand has a module of its own, and one line here."""
+    lm = typer.Typer(help="Small language models: build to a parameter budget, export.", no_args_is_help=True)
+    app.add_typer(lm, name="lm")
