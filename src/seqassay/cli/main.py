@@ -8,7 +8,21 @@ import typer
 from rich.console import Console
 
 from seqassay import __version__
-from seqassay.cli import compare, dataset, doctor, embed, evaluate, gate, lm, models, predict, scan, train, validate
+from seqassay.cli import (
+    benchmark,
+    compare,
+    dataset,
+    doctor,
+    embed,
+    evaluate,
+    gate,
+    lm,
+    models,
+    predict,
+    scan,
+    train,
+    validate,
+)
 from seqassay.errors import SeqassayError
 
 EXIT_CODES = """Exit codes: 0 done, 1 failure, 2 bad usage or input, 3 stopped and resumable,
@@ -33,7 +47,9 @@ def build_app() -> typer.Typer:
             typer.echo(f"seqassay {__version__}")
             raise typer.Exit
 
-    for module in (predict, scan, embed, validate, dataset, train, evaluate, compare, gate, lm, models, doctor):
+    for module in (
+        predict, scan, embed, validate, dataset, train, evaluate, compare, benchmark, gate, lm, models, doctor,
+    ):  # fmt: skip
         module.register(app)
     return app
 
