@@ -50,7 +50,7 @@ def records(seed: int, n: int = 40, bases: int = 300) -> LabelledRecords:
     texts = ["".join(rng.choice(codons[1 - label], bases // 3)).encode() for label in labels]
     groups = np.array(["virus" if label else "bacteria" for label in labels])
     ids = [f"{seed}_{i}" for i in range(n)]
-    return LabelledRecords(ids, labels, groups, groups, ids, Ragged.from_bytes(texts))
+    return LabelledRecords(ids, labels, groups, groups, groups, ids, Ragged.from_bytes(texts))
 
 
 @pytest.mark.parametrize("precision", ["bf16", "float32"])

@@ -23,7 +23,13 @@ def test_from_labelled_fasta_to_a_calibrated_bundle(records_folder: Path, tmp_pa
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.chunk_length == 300
     assert bundle.calibration is not None
-    assert bundle.calibration.lengths_K.tolist() == [100.0, 150.0, 250.0, 300.0]  # records have 300 bases
+    assert bundle.calibration.lengths_K.tolist() == [
+        100.0,
+        150.0,
+        250.0,
+        300.0,
+        500.0,
+    ]  # those put aside have 900 bases
 
     # The bundle's evidence is what the two sides say of its frames.
     valid = read_labelled(records_folder / "valid.fa.gz")

@@ -41,6 +41,7 @@ class LabelledRecords:
         labels: ``int64[n]``, 1 for viral and 0 for others.
         groups: ``str[n]``, host or virus group.
         taxa: ``str[n]``, taxon as the header gives it ("" where it gives none).
+        families: ``str[n]``, likewise.
         genomes: what each is a piece of: ``genome=`` of the header, the record's own id where there is none.
         bases: upper-case ACGTN of every record, ``uint8``.
     """
@@ -49,11 +50,40 @@ class LabelledRecords:
     labels: npt.NDArray[np.int64]
     groups: npt.NDArray[np.str_]
     taxa: npt.NDArray[np.str_]
+    families: npt.NDArray[np.str_]
     genomes: list[str]
     bases: Ragged
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def take(self, indices: npt.NDArray[np.integer]) -> LabelledRecords:
+        """The records at ``indices``, in that order."""
+        return LabelledRecords(
+            [self.ids[i] for i in indices.tolist()],
+            self.labels[indices],
+            self.groups[indices],
+            self.taxa[indices],
+            self.families[indices],
+            [self.genomes[i] for i in indices.tolist()],
+            self.bases.take(indices),
+        )
+
+
+def join_records(first: LabelledRecords, second: LabelledRecords) -> LabelledRecords:
+    """The records of both, the first's before the second's."""
+    return LabelledRecords(
+        [*first.ids, *second.ids],
+        np.concatenate([first.labels, second.labels]),
+        np.concatenate([first.groups, second.groups]),
+        np.concatenate([first.taxa, second.taxa]),
+        np.concatenate([first.families, second.families]),
+        [*first.genomes, *second.genomes],
+        Ragged.from_lengths(
+            np.concatenate([first.bases.values, second.bases.values]),
+            np.concatenate([first.bases.lengths, second.bases.lengths]),
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +117,7 @@ def read_labelled(path: Path | str) -> LabelledRecords:
     labels: list[int] = []
     groups: list[str] = []
     taxa: list[str] = []
+    families: list[str] = []
     genomes: list[str] = []
     parts: list[npt.NDArray[np.uint8]] = []
     for shard in read_shards(InputSettings(paths=(str(path),))):
@@ -103,6 +134,7 @@ def read_labelled(path: Path | str) -> LabelledRecords:
             labels.append(LABELS[fields["label"]])
             groups.append(fields["group"])
             taxa.append(fields.get("taxon", ""))
+            families.append(fields.get("family", ""))
             genomes.append(fields.get("genome") or name)
         parts.extend(_BASE[bases] for bases in shard.bases)
     lengths = np.fromiter(map(len, parts), np.int64, len(parts))
@@ -111,6 +143,7 @@ def read_labelled(path: Path | str) -> LabelledRecords:
         np.array(labels, np.int64),
         np.array(groups),
         np.array(taxa),
+        np.array(families),
         genomes,
         Ragged.from_lengths(np.concatenate(parts), lengths),
     )

@@ -41,20 +41,12 @@ def unknown_records(reported: LabelledRecords, earlier: dict[str, LabelledRecord
         by_split[name] = len(above)
     kept = np.flatnonzero(~known)
     groups, counts = np.unique(reported.groups[known], return_counts=True)
-    records = LabelledRecords(
-        [reported.ids[i] for i in kept.tolist()],
-        reported.labels[kept],
-        reported.groups[kept],
-        reported.taxa[kept],
-        [reported.genomes[i] for i in kept.tolist()],
-        reported.bases.take(kept),
-    )
     facts = {
         "k": K, "limit": LIMIT, "n_left_out": int(known.sum()), "of_records": len(reported),
         "above_the_limit_by_earlier_split": by_split,
         "left_out_by_group": dict(zip(groups.tolist(), counts.tolist(), strict=True)),
     }  # fmt: skip
-    return Unknown(records, kept, facts)
+    return Unknown(reported.take(kept), kept, facts)
 
 
 def _bases(records: LabelledRecords) -> Iterable[npt.NDArray[np.uint8]]:
