@@ -97,7 +97,7 @@ class Recipe:
 # ones for no gain that was seen. Its validation figures fall again after some 3,000 steps.
 MINI_NUCLEOTIDE = Recipe(
     encoder=DnabertConfig(vocab_size=4425, d_model=128, n_layers=1, n_heads=2, d_ff=256),
-    made_up_share=0.25,
+    made_up_share=0.3,
     evaluate_every_steps=800,
 )
 MINI_PROTEIN = Recipe(
