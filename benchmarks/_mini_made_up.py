@@ -31,10 +31,10 @@ def made_up_sequences(
         of_label = np.flatnonzero((fragments.labels == label) & plain)
         chosen = rng.permutation(of_label)[:n]
         real = fragments.bases.take(chosen)
-        shuffled = np.stack([shuffle_dinucleotides(bases, rng) for bases in real])
-        yield f"dinucleotides shuffled, {name}", "real fragments, every dinucleotide as often as before", as_ragged(shuffled)
-        mixed = rng.permuted(real.values.reshape(-1, length), axis=1)
-        yield f"bases shuffled, {name}", "real fragments, every base as often as before", as_ragged(mixed)
+        mixed = as_ragged(rng.permuted(real.values.reshape(-1, length), axis=1))
+        yield f"bases shuffled, {name}", "real fragments, every base as often as before", mixed
+        shuffled = as_ragged(np.stack([shuffle_dinucleotides(bases, rng) for bases in real]))
+        yield f"dinucleotides shuffled, {name}", "real fragments, every dinucleotide as often as before", shuffled
         backwards = real.values.reshape(-1, length)[:, ::-1]
         yield f"reversed, {name}", "real fragments read from their end, not complemented", as_ragged(backwards)
     runs = np.repeat(_LETTERS[np.arange(n) % 4][:, None], length, axis=1)

@@ -44,8 +44,8 @@ from seqassay.models.bundle import Bundle, load_bundle
 from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.predict.scoring import SequenceScorer, call_sequences, evidence_of
 from seqassay.sequences.ragged import Ragged
-from seqassay.sequences.reading import InputSettings, read_shards
 from seqassay.train.dataset import LabelledRecords, evaluation_chunks, read_labelled
+from seqassay.train.dataset_aside import put_aside
 from seqassay.train.dataset_known import unknown_records
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
 from seqassay.train.made_up import KIND_SHARES
@@ -112,32 +112,28 @@ def blocks(bases: Ragged) -> Iterator[npt.NDArray[np.int64]]:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Labelled records with what the headers say beside label and group."""
+    """Labelled records with their taxa numbered, each metagenome contig as one of its own."""
 
     records: LabelledRecords
-    families: npt.NDArray[np.str_]
     taxa: npt.NDArray[np.int64]
 
     @classmethod
-    def read(cls, path: Path) -> Split:
-        """Read a labelled FASTA file; taxa are numbered, each metagenome contig as one of its own."""
-        records = read_labelled(path)
+    def of(cls, records: LabelledRecords) -> Split:
+        """Number the taxa; a taxon's name counts within its group."""
         number_of = np.arange(len(records)).astype(str)
         by_study = np.char.startswith(records.groups, "metagenome")
         names = np.where(by_study | (records.taxa == ""), number_of, np.char.add(records.groups, records.taxa))
-        return cls(records, read_families(path), np.unique(names, return_inverse=True)[1])
-
-    def without_known(self, earlier: dict[str, Split]) -> tuple[Split, dict[str, Any]]:
-        """The records that the earlier splits don't know already, and what was left out."""
-        found = unknown_records(self.records, {name: split.records for name, split in earlier.items()})
-        return Split(found.records, self.families[found.kept], self.taxa[found.kept]), found.facts
+        return cls(records, np.unique(names, return_inverse=True)[1])
 
 
-def read_families(path: Path) -> npt.NDArray[np.str_]:
-    """The ``family`` of every record, "" where its header has none."""
-    headers = (header for shard in read_shards(InputSettings(paths=(str(path),))) for header in shard.headers)
-    found = (re.search(r'family="([^"]*)"', header) for header in headers)
-    return np.array([match[1] if match else "" for match in found])
+def read_splits(data: Path, reported: str) -> tuple[dict[str, LabelledRecords], dict[str, Any]]:
+    """What was trained on, put aside, and validated with, and the reported split without what those know already."""
+    names = ("train", "valid") if reported == "valid" else ("train", "valid", "test")
+    files = {name: read_labelled(data / f"{name}.fa.gz") for name in names}
+    found = unknown_records(files.pop(reported), files)
+    chosen = put_aside(files["train"])
+    parts = {"train": files["train"].take(chosen.left), "put aside": files["train"].take(chosen.aside)}
+    return {**parts, **{name: files[name] for name in files if name != "train"}, reported: found.records}, found.facts
 
 
 def scored_fragments(
@@ -151,7 +147,7 @@ def scored_fragments(
         record=chunks.record,
         taxa=split.taxa[chunks.record],
         groups=split.records.groups[chunks.record],
-        families=split.families[chunks.record],
+        families=split.records.families[chunks.record],
         has_frame=scores.n_frames > 0,
         score=scores.score,
         raw=scores.raw,
@@ -240,21 +236,20 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def describe_data(splits: dict[str, Split]) -> dict[str, Any]:
+def describe_data(splits: dict[str, LabelledRecords]) -> dict[str, Any]:
     """Records, bases and taxa by split and group; viral families; taxon names that test and train share."""
-    train = splits["train"]
-    reported = list(splits.values())[-1]
-    shared = np.isin(reported.records.taxa, train.records.taxa) & (reported.records.taxa != "")
+    train, reported = splits["train"], list(splits.values())[-1]
+    shared = np.isin(reported.taxa, train.taxa) & (reported.taxa != "")
     return {
-        "by_split": {name: by_group(split.records) for name, split in splits.items()},
-        "viral_families": {name: count_by(split.families[split.records.labels == 1]) for name, split in splits.items()},
+        "by_split": {name: by_group(split) for name, split in splits.items()},
+        "viral_families": {name: count_by(split.families[split.labels == 1]) for name, split in splits.items()},
         "taxon_names_shared_with_train": {
             group: {
-                "taxa": len(np.unique(reported.records.taxa[shared & (reported.records.groups == group)])),
-                "records": int((shared & (reported.records.groups == group)).sum()),
-                "of_records": int((reported.records.groups == group).sum()),
+                "taxa": len(np.unique(reported.taxa[shared & (reported.groups == group)])),
+                "records": int((shared & (reported.groups == group)).sum()),
+                "of_records": int((reported.groups == group).sum()),
             }
-            for group in np.unique(reported.records.groups[shared]).tolist()
+            for group in np.unique(reported.groups[shared]).tolist()
         },
     }
 
@@ -334,12 +329,8 @@ def main() -> None:
         print(f"skipped: the labelled genomes are not here (no {options.data}; set SEQASSAY_DATA)")
         return
     torch.set_num_threads(options.threads)
-    names = ("train", "valid") if options.split == "valid" else ("train", "valid", "test")
-    splits = {name: Split.read(options.data / f"{name}.fa.gz") for name in names}
-    split, left_out = splits[options.split].without_known(
-        {name: found for name, found in splits.items() if name != options.split}
-    )
-    splits[options.split] = split
+    splits, left_out = read_splits(options.data, options.split)
+    split = Split.of(splits[options.split])
     print(f"left out as known: {left_out['n_left_out']} of {left_out['of_records']} records", flush=True)
     model = MainPath(load_bundle(options.bundle), options.threads, options.keep_scores)
     ablation = read_ablation(options.ablation, model.bundle) if options.ablation else None
@@ -356,7 +347,7 @@ def main() -> None:
         "fragments_per_record": options.per_record,
         "group_weights": MINI_GROUP_WEIGHTS,
         "provenance": provenance(),
-        "inputs_sha256": digests(options.data / f"{name}.fa.gz" for name in names),
+        "inputs_sha256": digests(options.data / f"{name}.fa.gz" for name in splits if name != "put aside"),
         "bundle": describe_bundle(model.bundle),
         "data": describe_data(splits),
         "left_out_as_known": left_out,

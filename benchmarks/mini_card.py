@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import zip_longest
 from pathlib import Path
 
 import _mini_plots as plots
@@ -34,6 +35,7 @@ from _mini_tables import (
 )
 from seqassay.models.bundle import load_bundle
 
+FAMILY_COLUMNS = 4
 FEW_TAXA = 25  # in training; a group with fewer is named among what the model is not for
 
 
@@ -146,12 +148,20 @@ def data(record: Json) -> str:
         f"{group}, {n['taxa']} ({n['records']} of {n['of_records']:,} records)"
         for group, n in found["taxon_names_shared_with_train"].items()
     )
-    in_scope = ", ".join(f"{name} {n:,}" for name, n in sorted(trained.items(), key=lambda item: (-item[1], item[0])))
+    in_scope = sorted(trained.items(), key=lambda item: (-item[1], item[0]))
+    columns = [in_scope[i::FAMILY_COLUMNS] for i in range(FAMILY_COLUMNS)]
+    families = [
+        [cell for name, n in row for cell in (name, f"{n:,}" if name else "")]
+        for row in zip_longest(*columns, fillvalue=("", 0))
+    ]
     return f"""## Training data and taxa in scope
 
 Public database records of viruses, phages and organisms, and contigs of human metagenome studies with the studies' own
 labels, split by family and taxon (viruses), species (others) and study (metagenomes). None of the sequences is part of
-this package. Of the {left_out["of_records"]:,} records of `{record["split"]}`, {left_out["n_left_out"]:,} share more
+this package. "Put aside" are records of the training file that took no part in training: with `valid`, they chose among
+states and fitted the calibration (baselines had them to train on).
+
+Of the {left_out["of_records"]:,} records of `{record["split"]}`, {left_out["n_left_out"]:,} share more
 than {left_out["limit"]:.0%} of their sampled {left_out["k"]}-mers with an earlier split
 ({", ".join(f"{name} {n:,}" for name, n in left_out["above_the_limit_by_earlier_split"].items())}) and are left out of
 every figure ({", ".join(f"{group} {n:,}" for group, n in left_out["left_out_by_group"].items()) or "none"}).
@@ -159,7 +169,9 @@ every figure ({", ".join(f"{group} {n:,}" for group, n in left_out["left_out_by_
 {table(["group", "label", *(f"{name}: records / bases / taxa" for name in by_split)], rows)}
 
 **Viral families in training**, by number of records (family names are partly inferred from protein k-mers, and
-{families_of["train"].get("", 0):,} viral records have none): {in_scope}.
+{families_of["train"].get("", 0):,} viral records have none):
+
+{table(["family", "records"] * FAMILY_COLUMNS, families)}
 
 Families of `{record["split"]}` that training never saw: {", ".join(unseen) or "none"}. Taxon names that both have all
 the same: {shared or "none"}."""

@@ -343,8 +343,8 @@ class EncoderTrainer:
         said = {name: None if math.isnan(value) else value for name, value in row.items()}  # JSON has no NaN
         with (self.folder / "history.jsonl").open("a", encoding="utf-8") as history:
             history.write(json.dumps(said, allow_nan=False) + "\n")
-        shown = " ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        log.info("step %d, %.0f s, loss %.4f, %s", progress.step, progress.seconds, loss, shown)
+        shown = " ".join(f"{name} {_figure(value)}" for name, value in figures.items())
+        log.info("step %d, %.0f s, loss %s, %s", progress.step, progress.seconds, _figure(loss), shown)
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
@@ -431,6 +431,10 @@ def with_made_up(chunks: LabelledChunks, share: float, rng: np.random.Generator)
             table_NL[rows] = made_up(kind, table_NL[rows], rng)
     labels[chosen[: ends[-1]]] = 0
     return LabelledChunks(chunks.record, labels, Ragged(table_NL.reshape(-1), chunks.bases.offsets))
+
+
+def _figure(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.4f}"
 
 
 def _shown(value: object, limit: int = 70) -> str:
