@@ -49,6 +49,7 @@ class PredictSettings:
     threads: int | None = None  # None: what the machine gives
     batch: int | None = None  # token budget of a batch, in tokens; None: what suits the device
     fdr: float | None = None  # call virus by q-value, at this false discovery rate; None: by score
+    prefetch: int = 1  # shards that are prepared ahead of the device
     shard_size: int = DEFAULT_SHARD_SIZE_SEQUENCES  # sequences in a shard: the unit of work and of durability
     progress: bool = True
     verbose: bool = False
@@ -58,7 +59,8 @@ class PredictSettings:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise UsageError("no input file", hint="name FASTA or FASTQ files, or - for standard input")
-        for name, value in (("threads", self.threads), ("batch", self.batch), ("shard_size", self.shard_size)):
+        for name in ("threads", "batch", "prefetch", "shard_size"):
+            value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{option_name(name)} is {value}; it has to be at least 1")
         if self.fdr is not None and not 0 < self.fdr < 1:

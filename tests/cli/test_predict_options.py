@@ -27,6 +27,7 @@ OPTIONS = [
     "--output-dir",
     "--pairing",
     "--precision",
+    "--prefetch",
     "--progress",
     "--quiet",
     "--resume",

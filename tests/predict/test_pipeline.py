@@ -79,3 +79,30 @@ def test_leaving_by_an_exception_abandons_what_is_queued_and_ends_the_threads() 
                 raise KeyboardInterrupt
     assert len(written) <= 2
     assert threading.active_count() == before
+
+
+def test_queues_know_how_they_were_found() -> None:
+    made = threading.Event()
+
+    def source() -> Iterator[int]:
+        yield from range(3)
+        made.set()
+
+    with ReadAhead(source(), depth=3) as ahead:
+        assert made.wait(20)
+        assert list(ahead) == [0, 1, 2]
+    assert (ahead.state.visits, ahead.state.found_empty, ahead.state.found_full) == (3, 0, 1)
+
+    taken, go = threading.Event(), threading.Event()
+
+    def consume(item: int) -> None:
+        taken.set()
+        go.wait(20)
+
+    with WriteBehind(consume) as behind:
+        behind.put(0)
+        assert taken.wait(20)
+        behind.put(1)
+        threading.Timer(0.2, go.set).start()
+        behind.put(2)  # waits until the first is consumed
+    assert (behind.state.visits, behind.state.found_empty, behind.state.found_full) == (3, 2, 1)

@@ -512,3 +512,31 @@ def test_an_inconsistency_is_an_error_and_no_output(settings: PredictSettings, m
     with pytest.raises(SeqassayError, match=r"rows of sequences\.tsv: 1 against 20"):
         predict(settings)
     assert json.loads((settings.output_dir / "run.json").read_text())["status"] == "failed"
+
+
+def test_the_record_tells_how_busy_the_run_was(settings: PredictSettings) -> None:
+    record = predict(replace(settings, prefetch=2, force=True)).record
+    shards = record["shards"]
+    assert shards > 1
+    assert {name: (queue["depth"], queue["visits"]) for name, queue in record["queues"].items()} == {
+        "ready": (2, shards),
+        "to_write": (1, shards),
+    }
+    stages = {entry["stage"]: entry for entry in record["utilisation"]["by_stage"]}
+    assert list(stages) == ["work", "embedding", "nucleotide embedding", "protein embedding"]
+    parts = stages["nucleotide embedding"]["seconds"] + stages["protein embedding"]["seconds"]
+    assert stages["embedding"]["seconds"] == pytest.approx(parts, abs=0.01)
+    assert stages["embedding"]["seconds"] <= stages["work"]["seconds"] <= record["wall_s"]
+    assert stages["work"]["gpu"]["why_undefined"] == "the run is on the CPU"
+    last = record["timeline"][-1]
+    assert last["sequences"] == record["counts"]["sequences"]
+    assert last["tokens"] == record["packing"]["real_tokens"]
+    weights = record["packing"]["protein"]["real_tokens"] * 2 * 2 * (4 * 40**2 + 2 * 40 * 64)
+    assert weights < record["flop"]["protein"] < 2 * weights  # attention's products beside those of the weights
+
+
+def test_the_depth_of_reading_ahead_changes_no_byte(settings: PredictSettings) -> None:
+    before = all_bytes(predict(settings).folder)
+    assert all_bytes(predict(replace(settings, prefetch=3, force=True)).folder) == before
+    with pytest.raises(UsageError, match="--prefetch is 0"):
+        replace(settings, prefetch=0)

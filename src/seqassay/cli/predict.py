@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
         precision: str = typer.Option(None, metavar="float32|bf16|fp16|exact", help="(default: what the bundle names)"),
         threads: int = typer.Option(None, metavar="N", help="CPU threads (default: what the machine gives)."),
         batch: int = typer.Option(None, metavar="TOKENS", help="Token budget of a batch (default: by device)."),
+        prefetch: int = typer.Option(None, metavar="N", help="Shards prepared ahead of the device (default: 1)."),
         shard_size: int = typer.Option(None, metavar="N", help="Sequences in a shard (default: 8192)."),
         progress: bool = typer.Option(None, "--progress/--no-progress", help="Show progress (default: yes)."),
         verbose: bool = typer.Option(None, "-v", "--verbose", help="Log every step to the terminal."),

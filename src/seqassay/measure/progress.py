@@ -19,6 +19,7 @@ class RunProgress:
         resumed_sequences: taken over from an earlier run; they count as done, not for the rate.
         shard_sequences, shard_tokens: size of the shard being embedded.
         tokens: reads the number of tokens embedded so far.
+        on_stage: called by `begin_stage` with the stage's name.
     """
 
     stage: str = "starting"
@@ -29,12 +30,18 @@ class RunProgress:
     shard_sequences: int = 0
     shard_tokens: int = 0
     tokens: Callable[[], int] = lambda: 0
+    on_stage: Callable[[str], None] = lambda stage: None
     _tokens_at_shard: int = 0
     _started: float = field(default_factory=time.monotonic)
 
     def begin_work(self) -> None:
         """Start the clock of the rates: loading models is over."""
         self._started = time.monotonic()
+
+    def begin_stage(self, stage: str) -> None:
+        """The work goes over to another stage; whoever measures by stage is told."""
+        self.stage = stage
+        self.on_stage(stage)
 
     def begin_shard(self, n_sequences: int, n_tokens: int) -> None:
         """A shard goes to the device."""
@@ -60,6 +67,11 @@ class RunProgress:
         return self.done_sequences + int(self.shard_sequences * share)
 
     @property
+    def scored_sequences(self) -> int:
+        """Sequences done by this run itself."""
+        return self.sequences - self.resumed_sequences
+
+    @property
     def elapsed_s(self) -> float:
         """Seconds since the work began."""
         return time.monotonic() - self._started
@@ -67,7 +79,7 @@ class RunProgress:
     @property
     def sequences_per_s(self) -> float:
         """Mean rate of this run; resumed sequences don't count."""
-        return (self.sequences - self.resumed_sequences) / max(self.elapsed_s, 1e-9)
+        return self.scored_sequences / max(self.elapsed_s, 1e-9)
 
     @property
     def tokens_per_s(self) -> float:

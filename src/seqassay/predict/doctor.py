@@ -44,6 +44,7 @@ Score = npt.NDArray[np.float32]
 SUPPORTED_PYTHONS = ((3, 10), (3, 13))
 LIBRARIES = ("torch", "numpy", "numba", "xopen", "safetensors", "tokenizers", "huggingface_hub")
 EXTRAS = {
+    "gpu": ("pynvml",),
     "h5": ("h5py",),
     "train": ("lightning", "sklearn", "Bio"),
     "report": ("matplotlib",),

@@ -9,6 +9,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -18,10 +19,34 @@ _POLL_S = 0.1  # how often a thread with a full queue looks whether the run has 
 _JOIN_S = 5.0  # how long a stopping run waits for a thread; the threads are daemons, and commits are atomic
 
 
+@dataclass(slots=True)
+class QueueState:
+    """How full a queue was found by the main thread, whenever it came to it.
+
+    Attributes:
+        depth: most items it holds.
+        visits: items taken from it or put into it.
+        found_empty, found_full: of those visits.
+    """
+
+    depth: int
+    visits: int = 0
+    found_empty: int = 0
+    found_full: int = 0
+
+    def count(self, n_items: int) -> None:
+        """A visit that found this many items."""
+        self.visits += 1
+        self.found_empty += n_items == 0
+        self.found_full += n_items >= self.depth
+
+
 class ReadAhead(Generic[T]):
     """Iterate over ``source`` in a thread, at most ``depth`` finished items ahead of the consumer."""
 
     def __init__(self, source: Iterable[T], *, depth: int = 1, name: str = "read-ahead") -> None:
+        self.state = QueueState(depth)
+        self._n_made = self._n_taken = 0
         self._queue: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(maxsize=depth)
         self._closed = threading.Event()
         self._source = source
@@ -37,8 +62,11 @@ class ReadAhead(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         while True:
+            n_ready = min(self.state.depth, self._n_made - self._n_taken)  # one may wait for room, beyond the depth
             is_item, value = self._queue.get()
             if is_item:
+                self.state.count(n_ready)
+                self._n_taken += 1
                 yield value  # type: ignore[misc]
             elif value is None:
                 return
@@ -48,6 +76,7 @@ class ReadAhead(Generic[T]):
     def _run(self) -> None:
         try:
             for item in self._source:
+                self._n_made += 1
                 if not self._put((True, item)):
                     return
                 del item  # a finished shard must not stay alive while the next one is made
@@ -70,6 +99,7 @@ class WriteBehind(Generic[T]):
     """
 
     def __init__(self, consume: Callable[[T], None], *, depth: int = 1, name: str = "write-behind") -> None:
+        self.state = QueueState(depth)
         self._queue: queue.Queue[T | None] = queue.Queue(maxsize=depth)
         self._consume = consume
         self._error: BaseException | None = None
@@ -93,6 +123,7 @@ class WriteBehind(Generic[T]):
 
     def put(self, item: T) -> None:
         """Hand over an item; waits while the queue is full, and raises what ``consume`` raised."""
+        self.state.count(self._queue.qsize())
         self._put(item)
 
     def _put(self, item: T | None) -> None:

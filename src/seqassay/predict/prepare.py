@@ -7,6 +7,7 @@ Shape letters: F frames, D merged width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from seqassay.errors import ModelError
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.stages import StageClock
 from seqassay.models.bundle import Bundle
+from seqassay.models.dnabert import Dnabert
+from seqassay.models.esm2 import Esm2
 from seqassay.sequences.chunking import Chunks, chunk
 from seqassay.sequences.frames import every_frame, six_frames
 from seqassay.sequences.ragged import Ragged
@@ -72,6 +75,21 @@ class ScoredShard:
     n_distinct_protein: int
 
 
+class _LengthCount:
+    """How many sequences of each token length went through an encoder; memory goes with the longest alone."""
+
+    def __init__(self) -> None:
+        self._n_L = np.zeros(0, np.int64)
+
+    def add(self, lengths: npt.NDArray[np.integer]) -> None:
+        n_L = np.bincount(lengths, minlength=len(self._n_L))
+        n_L[: len(self._n_L)] += self._n_L
+        self._n_L = n_L
+
+    def flops(self, model: Esm2 | Dnabert) -> int:
+        return sum(int(self._n_L[length]) * model.flops([int(length)]) for length in np.flatnonzero(self._n_L))
+
+
 class Model:
     """A bundle on a device: both encoders and the head, and the stages that they take part in."""
 
@@ -108,12 +126,21 @@ class Model:
         # what was asked for, before any shortage of memory: part of the run's identity
         self.token_budgets = [self.nucleotide.token_budget, self.protein.token_budget]
         self._head = head.to(self.device).eval()
+        self._n_by_length = {"nucleotide": _LengthCount(), "protein": _LengthCount()}
         nucleotide_head = bundle.load_nucleotide_head()
         self._nucleotide_head = None if nucleotide_head is None else nucleotide_head.to(self.device).eval()
 
     def tokens_embedded(self) -> int:
         """Tokens that went through both encoders so far; grows with every batch."""
         return self.nucleotide.stats.real_tokens + self.protein.stats.real_tokens
+
+    def flops(self) -> dict[str, int]:
+        """Floating-point operations of the matrix products done so far, by encoder, counted from their shapes."""
+        encoders = {"nucleotide": self.nucleotide, "protein": self.protein}
+        return {
+            name: self._n_by_length[name].flops(cast("Esm2 | Dnabert", embedder.encoder.model))
+            for name, embedder in encoders.items()
+        }
 
     def prepare(self, shard: Shard) -> PreparedShard:
         """Cut, translate, split and tokenise; needs no device, so a thread does it for the next shard."""
@@ -135,12 +162,15 @@ class Model:
 
     def score(self, prepared: PreparedShard, progress: RunProgress) -> ScoredShard:
         """Embed both sides, merge, classify."""
-        progress.stage = "nucleotide embedding"
+        progress.begin_stage("nucleotide embedding")
         with self.clock.measure(progress.stage):
             nucleotide_FD = self.nucleotide.run(prepared.nucleotide)
-        progress.stage = "protein embedding"
+        progress.begin_stage("protein embedding")
         with self.clock.measure(progress.stage):
             protein_FD = self.protein.run(prepared.protein)
+        progress.begin_stage("prediction")
+        self._n_by_length["nucleotide"].add(prepared.nucleotide.tokens.lengths)
+        self._n_by_length["protein"].add(prepared.protein.tokens.lengths)
         n_open = len(prepared.frame)
         return ScoredShard(
             prepared.shard,

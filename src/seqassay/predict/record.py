@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,17 +22,22 @@ from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.measure.schema import check_schema
 from seqassay.measure.stages import StageClock, WaitStatistics
+from seqassay.measure.utilisation import UtilisationSampler
 from seqassay.models.bundle import Bundle
 from seqassay.predict.calls import SampleCalls
 from seqassay.predict.counts import Counts, expect_equal
 from seqassay.predict.folder import OutputFolder
+from seqassay.predict.pipeline import QueueState
 from seqassay.predict.prepare import Model
 from seqassay.predict.shards import ShardMeta
 from seqassay.predict.stop import StopRequested
 from seqassay.sequences.reading import RecordsDigest
 
 RECORD_FORMAT = "seqassay-run"
-RECORD_VERSION = "1.3"
+RECORD_VERSION = "1.4"
+# What utilisation is told of: by group, stages of the progress.
+EMBEDDING = ("nucleotide embedding", "protein embedding")
+STAGE_GROUPS = {"embedding": EMBEDDING, **{stage: (stage,) for stage in EMBEDDING}}
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,6 +52,8 @@ class RunTally:
         self.has_qualities = False
         self._calls: dict[str, Any] | None = None  # known at the end
         self._waits = WaitStatistics()
+        self._queues: dict[str, QueueState] = {}
+        self._sampler: UtilisationSampler | None = None
         self.records_read = RecordsDigest()
         self._started_at, self._started = utc_now(), time.monotonic()
 
@@ -55,6 +62,16 @@ class RunTally:
         self._bundle, self._model = bundle, model
         self._provenance = provenance()
         self.progress.tokens = model.tokens_embedded
+
+    def know_queues(self, ready: QueueState, to_write: QueueState) -> None:
+        """Both queues of the work, whose state the record tells."""
+        self._queues = {"ready": ready, "to_write": to_write}
+
+    @contextlib.contextmanager
+    def watch_utilisation(self) -> Iterator[None]:
+        """Measure how busy processor and device are while the block runs."""
+        with UtilisationSampler(self._model.device, self.progress, STAGE_GROUPS) as self._sampler:
+            yield
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -95,7 +112,7 @@ class RunTally:
         """The items, with the time that the device waits for each."""
         iterator = iter(items)
         while True:
-            self.progress.stage = "waiting for input"
+            self.progress.begin_stage("waiting for input")
             started = time.perf_counter()
             try:
                 item = next(iterator)
@@ -141,12 +158,16 @@ class RunTally:
             "wall_s": round(time.monotonic() - self._started, 3),
             "stages": self.clock.as_records(),
             "loader_wait": self._waits.as_record(),
+            "queues": {name: asdict(state) for name, state in self._queues.items()} or None,
             "throughput": {
                 "work_s": round(work_s, 3),
                 "sequences_per_s": round(n_here / work_s, 3),
                 "tokens_per_s": round(self._model.tokens_embedded() / work_s, 3),
             },
             "packing": self._packing(),
+            "flop": self._model.flops(),
+            "utilisation": None if self._sampler is None else self._sampler.as_record(),
+            "timeline": [] if self._sampler is None else self._sampler.timeline(),
             "memory": memory_record(self._model.device),
             "outputs": list(outputs),
             "provenance": self._provenance,

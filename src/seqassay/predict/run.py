@@ -85,8 +85,9 @@ def predict(
             if log is not None and settings.log_file is None:
                 log.open(folder.path / RUN_LOG)
             folder.write_record(tally.record("running"))
-            score_shards(shards, model, folder, tally)
-            record = finish(folder, bundle.calibration, tally)
+            with tally.watch_utilisation():
+                score_shards(shards, model, folder, tally)
+                record = finish(folder, bundle.calibration, tally)
         if not settings.keep_intermediate:
             folder.store.remove()
     return PredictResult(folder.path, done or record, was_done=done is not None)
@@ -161,7 +162,9 @@ def score_shards(shards: Iterator[Shard], model: Model, folder: OutputFolder, ta
         give_back_free_memory()
 
     progress.begin_work()
-    with ReadAhead(prepared_or_committed()) as ahead, WriteBehind(commit) as behind:
+    ahead, behind = ReadAhead(prepared_or_committed(), depth=tally.settings.prefetch), WriteBehind(commit)
+    tally.know_queues(ahead.state, behind.state)
+    with ahead, behind:
         for item in tally.waits_for(ahead):
             if isinstance(item, CommittedShard):
                 progress.skip_shard(item.meta.counts.sequences)
@@ -190,7 +193,7 @@ def call_shard(
 
 def finish(folder: OutputFolder, calibration: Calibration | None, tally: RunTally) -> dict[str, Any]:
     """Make the calls that need the whole sample, write the outputs; ``run.json`` with the status "done" comes last."""
-    tally.progress.stage = "writing the outputs"
+    tally.progress.begin_stage("writing the outputs")
     fdr = tally.settings.fdr
     with tally.clock.measure("writing"):
         by_tick = counts_by_tick(folder.store, tally.n_shards)

@@ -13,9 +13,9 @@ Range = tuple[float, float]
 
 # Kind of a record, as a gates file names it: its format and the versions that are read here.
 KINDS = {
-    "evaluation": (evaluation.FORMAT, ("1.0",)),
+    "evaluation": (evaluation.FORMAT, ("2.0",)),
     "comparison": (comparison.FORMAT, ("1.0",)),
-    "run": (RECORD_FORMAT, ("1.2", "1.3")),
+    "run": (RECORD_FORMAT, ("1.2", "1.3", "1.4")),
 }
 SHARE: Range = (0.0, 1.0)
 AMOUNT: Range = (0.0, math.inf)  # counts, seconds, rates
@@ -33,7 +33,7 @@ class Criterion:
 CRITERIA = {
     "wall_time": Criterion("run", "wall_s", AMOUNT),  # seconds
     "consensus_agreement": Criterion("comparison", "levels.sequences.labels.agreement_with_missing", SHARE),
-    "gpu_utilisation": Criterion(None, None, SHARE),
+    "gpu_utilisation": Criterion("run", "utilisation.by_stage.embedding.gpu", SHARE),
     "packing_efficiency": Criterion("run", "packing.efficiency", SHARE),
     "scaling": Criterion(None, None, AMOUNT),
     "speed_up": Criterion(None, None, AMOUNT),
