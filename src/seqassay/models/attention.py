@@ -8,12 +8,13 @@ Shape letters: T tokens of a batch, S sequences, N sequences of one length, L th
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -79,12 +80,23 @@ class PackedLayout:
         return int(self.offsets[-1])
 
 
-def choose_kernel(device: torch.device, dtype: torch.dtype, *, alibi: bool, exact: bool) -> Kernel:
-    """The kernel for a device, number format and model; says once in the log which it took."""
+def choose_kernel(
+    device: torch.device, dtype: torch.dtype, *, alibi: bool, exact: bool, head_width: int | None = None
+) -> Kernel:
+    """The kernel for a device, number format and model; says once in the log which it took.
+
+    Args:
+        head_width: where it can be any; variable-length attention takes multiples of 8 up to 256.
+    """
     kernel: Kernel
     if exact:
         kernel = "exact"
-    elif device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and not alibi:
+    elif (
+        device.type == "cuda"
+        and dtype in (torch.float16, torch.bfloat16)
+        and not alibi
+        and (head_width is None or (head_width % 8 == 0 and head_width <= 256))
+    ):
         kernel = "varlen"
     else:
         kernel = "grouped-sdpa"
@@ -105,6 +117,7 @@ def attention(
     *,
     kernel: Kernel,
     biases: Sequence[Tensor] | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """Softmax attention of every sequence over itself, scaled by ``K ** -0.5``; returns ``[T, H, K]``.
 
@@ -113,24 +126,51 @@ def attention(
         layout: where sequences begin.
         kernel: from `choose_kernel`.
         biases: added to the scores, ``[1, H, L, L]`` for each of the layout's groups (see `alibi_biases`).
+        causal: every token sees itself and those before it, not those behind.
     """
+    if biases is not None and (causal or kernel == "varlen"):
+        raise ValueError("the varlen kernel and causal attention take no attention bias")
     if kernel == "varlen":
-        if biases is not None:
-            raise ValueError("the varlen kernel takes no attention bias")
-        return _varlen(q_THK, k_THK, v_THK, layout)
+        return _varlen(q_THK, k_THK, v_THK, layout, causal=causal)
     pieces: list[Tensor] = []
     for group, (first, n, length) in enumerate(layout.groups):
         rows = slice(first, first + n * length)
         q, k, v = (x[rows].view(n, length, *x.shape[1:]).transpose(1, 2) for x in (q_THK, k_THK, v_THK))
         bias = None if biases is None else biases[group]
         if kernel == "exact":
-            pieces.append(_exact(q, k, v, bias).transpose(1, 2).flatten(0, 1))
+            future = _future_bias(length, length, q) if causal else bias
+            pieces.append(_exact(q, k, v, future).transpose(1, 2).flatten(0, 1))
         elif bias is None and _products_beat_sdpa(q):
-            pieces.extend(_products(q, k, v))
+            pieces.extend(_products(q, k, v, causal=causal))
         else:
-            mixed_NHLK = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            mixed_NHLK = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal)
             pieces.append(mixed_NHLK.transpose(1, 2).flatten(0, 1))
     return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+
+def attention_over_past(q_NHLK: Tensor, k_NHMK: Tensor, v_NHMK: Tensor, n_past_N: Tensor, *, kernel: Kernel) -> Tensor:
+    """Causal attention of L new tokens a sequence over those before them and over themselves; ``[N, H, L, K]``.
+
+    Args:
+        q_NHLK: queries of the new tokens.
+        k_NHMK, v_NHMK: keys and values from the start of each sequence; what lies behind its last new token (the
+            sequences may be of several lengths) is not read, but has to be finite.
+        n_past_N: tokens of each sequence before its new ones, ``int64 [N]``, at most ``M - L``.
+        kernel: from `choose_kernel`; variable-length attention is not used here, whatever it says.
+    """
+    n_new, n_keys = q_NHLK.shape[2], k_NHMK.shape[2]
+    last_NL = n_past_N[:, None] + torch.arange(n_new, device=q_NHLK.device)
+    seen_N1LM = (torch.arange(n_keys, device=q_NHLK.device) <= last_NL[:, :, None])[:, None]
+    if kernel == "exact":
+        bias_N1LM = torch.zeros_like(seen_N1LM, dtype=q_NHLK.dtype).masked_fill_(~seen_N1LM, -torch.inf)
+        return _exact(q_NHLK, k_NHMK, v_NHMK, bias_N1LM)
+    return F.scaled_dot_product_attention(q_NHLK, k_NHMK, v_NHMK, attn_mask=seen_N1LM)
+
+
+def _future_bias(n_queries: int, n_keys: int, like: Tensor) -> Tensor:
+    """Minus infinity where a key lies behind its query, 0 elsewhere; ``[L, M]``."""
+    full_LM = torch.full((n_queries, n_keys), -torch.inf, dtype=like.dtype, device=like.device)
+    return full_LM.triu_(1)
 
 
 def _exact(q_NHLK: Tensor, k_NHLK: Tensor, v_NHLK: Tensor, bias_HLL: Tensor | None) -> Tensor:
@@ -151,7 +191,7 @@ def _products_beat_sdpa(q_NHLK: Tensor) -> bool:
     return q_NHLK.device.type == "cpu" and q_NHLK.dtype == torch.float32 and width <= 32 and 16 <= length <= 64
 
 
-def _products(q_NHLK: Tensor, k_NHLK: Tensor, v_NHLK: Tensor) -> Iterator[Tensor]:
+def _products(q_NHLK: Tensor, k_NHLK: Tensor, v_NHLK: Tensor, *, causal: bool) -> Iterator[Tensor]:
     """Batched products and a softmax, a few sequences at a time so that their scores stay in a core's cache.
 
     Yields:
@@ -159,22 +199,37 @@ def _products(q_NHLK: Tensor, k_NHLK: Tensor, v_NHLK: Tensor) -> Iterator[Tensor
     """
     n, n_heads, length, width = q_NHLK.shape
     at_once = max(1, _SCORES_IN_CACHE // (n_heads * length**2))
+    future_LL = _future_bias(length, length, q_NHLK) if causal else None
     for first in range(0, n, at_once):
         q, k, v = (x[first : first + at_once].transpose(0, 1).flatten(0, 1) for x in (q_NHLK, k_NHLK, v_NHLK))
         # The scale goes onto the queries, which are far fewer than the scores.
-        scores_BLL = torch.bmm(q * width**-0.5, k.transpose(1, 2))
+        q = q * width**-0.5
+        k_BKL = k.transpose(1, 2)
+        scores_BLL = torch.bmm(q, k_BKL) if future_LL is None else torch.baddbmm(future_LL, q, k_BKL)
         mixed_HNLK = torch.bmm(torch.softmax(scores_BLL, dim=-1), v).view(n_heads, -1, length, width)
         yield mixed_HNLK.permute(1, 2, 0, 3).flatten(0, 1)
 
 
-def _varlen(q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, layout: PackedLayout) -> Tensor:
-    # Imported here: the module loads a CUDA extension. The keyword arguments behind max_k differ between 2.11 and
-    # 2.13 (is_causal, window_size), so none is given: full attention is the default of both.
+def _varlen(q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, layout: PackedLayout, *, causal: bool) -> Tensor:
+    # Imported here: the module loads a CUDA extension.
     from torch.nn.attention.varlen import varlen_attn
 
     cu, longest = layout.cu_seqlens, layout.max_length
-    out_THK: Tensor = varlen_attn(q_THK.contiguous(), k_THK.contiguous(), v_THK.contiguous(), cu, cu, longest, longest)  # type: ignore[assignment]
+    how = _causal_keyword() if causal else {}
+    out_THK: Tensor = varlen_attn(  # type: ignore[assignment]
+        q_THK.contiguous(), k_THK.contiguous(), v_THK.contiguous(), cu, cu, longest, longest, **how
+    )
     return out_THK
+
+
+@cache
+def _causal_keyword() -> dict[str, Any]:
+    """How this torch's variable-length attention is told to be causal: the keyword changed between 2.11 and 2.13."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    if "window_size" in inspect.signature(varlen_attn).parameters:
+        return {"window_size": (-1, 0)}
+    return {"is_causal": True}
 
 
 def alibi_slopes(n_heads: int) -> list[float]:
