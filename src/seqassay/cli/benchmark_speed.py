@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from seqassay.errors import GateError, StoppedError
 
 if TYPE_CHECKING:
     from seqassay.prove.speed.settings import SpeedSettings
+
+LIVE_INTERVAL_S = 5.0
 
 
 def register(group: typer.Typer) -> None:
@@ -51,7 +54,7 @@ def register(group: typer.Typer) -> None:
         threads: int = typer.Option(None, metavar="N", help="CPU threads (default: what the machine gives)."),
         seed: int = typer.Option(None, metavar="N", help="Of sequences, weights, order and resampling (default: 42)."),
         force: bool = typer.Option(None, "--force", help="Replace the benchmark in OUT."),
-        progress: bool = typer.Option(True, "--progress/--no-progress", help="Say what is being done."),
+        progress: bool = typer.Option(True, "--progress/--no-progress", help="Show progress."),
     ) -> None:
         """Measure how much faster a protein encoder embeds sequences than another.
 
@@ -64,10 +67,10 @@ def register(group: typer.Typer) -> None:
         given["sequences"] = list(sequences) if sequences else None
         from seqassay.prove.speed.settings import SpeedSettings
 
-        run(resolve_settings(SpeedSettings, {}, given), show_steps=progress)
+        run(resolve_settings(SpeedSettings, {}, given), show_progress=progress)
 
 
-def run(settings: SpeedSettings, *, show_steps: bool) -> None:
+def run(settings: SpeedSettings, *, show_progress: bool) -> None:
     """Run one benchmark, and print what came out.
 
     Raises:
@@ -80,14 +83,18 @@ def run(settings: SpeedSettings, *, show_steps: bool) -> None:
     from seqassay.prove.gate import PASSED, SKIPPED
     from seqassay.prove.speed.command import benchmark_speed
     from seqassay.report.speed import gate_line, speed_summary
-    from seqassay.report.terminal import error_console
+    from seqassay.report.terminal import ProgressReporter, error_console
 
-    steps = error_console()
-    with watched(RunProgress(), show_progress=False, unfinished="the benchmark was not finished"):
+    progress, console = RunProgress(), error_console()
+    # drawing the line takes about a millisecond of what is measured: seldom enough not to be seen in it
+    interval_s = LIVE_INTERVAL_S if console.is_terminal else None
+    with watched(progress, show_progress=False, unfinished="nothing was written"), contextlib.ExitStack() as shown:
+        if show_progress:
+            shown.enter_context(ProgressReporter(progress, console, interval_s=interval_s))
         try:
-            record = benchmark_speed(settings, say=steps.print if show_steps else lambda _: None)
+            record = benchmark_speed(settings, progress=progress)
         except StopRequested as stop:
-            raise StoppedError(f"stopped ({stop}); the benchmark was not finished", hint="run it again") from None
+            raise StoppedError(f"stopped ({stop}); nothing was written", hint="run it again") from None
     typer.echo(speed_summary(record, str(settings.output_dir)))
     if record["verdict"] not in (PASSED, SKIPPED):
         todo = "\n".join(f"{i}. {step}" for i, step in enumerate(record["gate"]["next_steps"], 1))
