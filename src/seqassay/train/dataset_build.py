@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 import seqassay
+from seqassay.digests import file_sha256
 from seqassay.errors import InputError, UsageError
 from seqassay.measure.progress import RunProgress
 from seqassay.sequences.genetic_codes import codon_table
 from seqassay.train.dataset_chunks import ChunkRule, Items, balanced, cut_items
-from seqassay.train.dataset_folder import MANIFEST, check_place, sha256_of, staged_folder, write_gzip
+from seqassay.train.dataset_folder import MANIFEST, check_place, staged_folder, write_gzip
 from seqassay.train.dataset_near import control_near_duplicates
 from seqassay.train.dataset_output import counts_of, fasta_of
 from seqassay.train.dataset_sketch import DEFAULT_SCALE, check_scale
@@ -362,4 +363,4 @@ def _split_facts(settings: BuildSettings) -> dict[str, Any]:
 
 
 def _file_facts(path: str | None) -> dict[str, str] | None:
-    return None if path is None else {"path": path, "sha256": sha256_of(Path(path))}
+    return None if path is None else {"path": path, "sha256": file_sha256(Path(path))}
