@@ -6,7 +6,7 @@ Work: 150-bp reads cut from real genomes ($SEQASSAY_DATA or ../shared/data), the
 float32, two files of results. Two shapes: ``mini``, that of the embedded bundle's encoders (ESM-2 2 × 128, DNABERT-S
 1 × 128), and ``8M`` (ESM-2 in its 8M shape, DNABERT-S 4 × 384), in which nearly all of the time is matrix products that
 both sides must do. The bar is for small weights, hence for ``mini``'s shape; both are printed and kept. The reference
-procedure is VirNucPro's, step by step (`reference_procedure`): files between the steps, DNABERT-S one sequence at a
+procedure is VirNucPro's, step by step (`seqassay.prove.pipeline.reference_procedure`): files between the steps, DNABERT-S one sequence at a
 time, fair-esm in batches of 2,048 tokens, the head in batches of 256. Runs alternate in one process; both load their
 models and libraries are imported before.
 """
@@ -33,13 +33,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 import seqassay
 from reference_models import random_dnabert_state
-from reference_procedure import ReferenceFiles, run_reference
 from seqassay.config import PredictSettings
 from seqassay.measure.provenance import provenance, utc_now
 from seqassay.models.bundle import write_bundle
 from seqassay.models.esm2 import ESM2_SIZES, Esm2Config
 from seqassay.models.head import ClassifierHead
 from seqassay.predict.run import predict
+from seqassay.prove.pipeline.reference_files import ReferenceFiles
+from seqassay.prove.pipeline.reference_procedure import run_reference
 
 RESULTS = Path(__file__).parent / "results" / seqassay.__version__ / "end_to_end.json"
 READ_LENGTH = 150

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqassay.prove.pipeline.reference_dnabert import alibi_slopes
+
 
 class PlainDnabert:
     """DNABERT-S from a published-layout state dict (names without ``bert.``), one sequence at a time in float32."""
@@ -59,19 +61,6 @@ class PlainDnabert:
         slopes = torch.tensor(alibi_slopes(self.n_heads)).view(-1, 1, 1)
         place = torch.arange(length)
         return -slopes * (place[None] - place[:, None]).abs().float()
-
-
-def alibi_slopes(n: int) -> list[float]:
-    """ALiBi's slope of every head (Press et al. 2022, as the authors extend it to other numbers than powers of two)."""
-
-    def series(m: int) -> list[float]:
-        start = 2 ** (-(2 ** -(math.log2(m) - 3)))
-        return [start * start**i for i in range(m)]
-
-    if math.log2(n).is_integer():
-        return series(n)
-    closest = 2 ** math.floor(math.log2(n))
-    return series(closest) + series(2 * closest)[0::2][: n - closest]
 
 
 def random_dnabert_state(

@@ -1,29 +1,33 @@
-"""VirNucPro's prediction, step by step as its authors run it on a CPU: what `end_to_end.py` compares `predict` with.
+"""VirNucPro's prediction, step by step as its authors run it on a CPU: what `predict` is compared with.
 
 Every step leaves files that the next one reads: chunks; the stop-free frames' bases and residues; these in files of
 10,000 sequences; for each file DNABERT-S's means (transformers tokenizer, one sequence at a time) and ESM-2's
 (fair-esm, 2,048 tokens a batch); both merged; the classifier in batches of 256; a table. ``UnpaddingDnabert`` takes the
 published model's path, which gathers the positions that are not padding, spreads them out for attention in every layer
 and gathers them again, and ends in a pooler. Left out, in the reference's favour: progress bars, prints, and the four
-loader processes of the last step.
+loader processes of the last step. Chunks are cut by the bundle's rule, so that both sides do the same work.
+
+Needs the packages of the extra ``reference``.
 """
 
 from __future__ import annotations
 
-import math
+import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from Bio import SeqIO
 from Bio.SeqRecord import SeqRecord
-from torch import Tensor, nn
+from torch import Tensor
 
-from reference_models import alibi_slopes
 from seqassay.models.head import ClassifierHead
+from seqassay.prove.pipeline.reference_dnabert import UnpaddingDnabert
+from seqassay.prove.pipeline.reference_files import ReferenceFiles
+from seqassay.sequences.chunking import ChunkRule, chunk
 
 SEQUENCES_PER_FILE = 10_000
 TOKENS_PER_BATCH = 2048
@@ -35,21 +39,12 @@ _CODE = dict(zip(_CODONS, "FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVA
 _COMPLEMENT = str.maketrans("ACGTacgt", "TGCAtgca")
 
 
-@dataclass(frozen=True)
-class ReferenceFiles:
-    """What the procedure loads: published layouts, and the classifier as a whole module."""
-
-    dnabert: Path
-    tokenizer: Path
-    dnabert_heads: int
-    esm2: Path
-    classifier: Path
-
-
-def run_reference(fasta: Path, files: ReferenceFiles, folder: Path, *, chunk_length: int) -> Path:
+def run_reference(
+    fasta: Path, files: ReferenceFiles, folder: Path, *, chunk_length: int, chunk_rule: ChunkRule = "even"
+) -> Path:
     """The whole procedure in a folder of its own; the table it ends in."""
     chunks = folder / "chunks.fa"
-    write_chunks(fasta, chunks, chunk_length)
+    write_chunks(fasta, chunks, chunk_length, chunk_rule)
     nucleotide, protein = folder / "nucleotide.fa", folder / "protein.faa"
     write_frames(chunks, nucleotide, protein)
     merged = []
@@ -61,21 +56,21 @@ def run_reference(fasta: Path, files: ReferenceFiles, folder: Path, *, chunk_len
     return classify(merged, files, folder / "prediction_results.txt")
 
 
-def write_chunks(fasta: Path, output: Path, chunk_length: int) -> None:
+def write_chunks(fasta: Path, output: Path, chunk_length: int, rule: ChunkRule = "even") -> None:
     """Chunks of every record; a record that is no longer than a chunk is one."""
     with output.open("w") as handle:
-        for record in SeqIO.parse(fasta, "fasta"):
-            if len(record.seq) > chunk_length:
-                raise ValueError("this statement of the procedure takes records of one chunk")
-            chunk = record[0:chunk_length]
-            chunk.id, chunk.description = f"{record.id}_chunk_1", ""
-            SeqIO.write(chunk, handle, "fasta")
+        for record in _parsed(fasta):
+            found = chunk(np.array([len(record)]), chunk_length, rule)
+            for number, start, length in zip(found.number, found.start, found.length, strict=True):
+                piece = record[int(start) : int(start + length)]
+                piece.id, piece.description = f"{record.id}_chunk_{number}", ""
+                SeqIO.write(piece, handle, "fasta")
 
 
 def write_frames(chunks: Path, nucleotide: Path, protein: Path) -> None:
     """Bases and residues of the frames without a stop."""
     with nucleotide.open("w") as bases_out, protein.open("w") as residues_out:
-        for record in list(SeqIO.parse(chunks, "fasta")):
+        for record in list(_parsed(chunks)):
             for name, bases, residues in stop_free_frames(record):
                 bases_out.write(f">{name}\n{bases}\n")
                 residues_out.write(f">{name}\n{residues}\n")
@@ -90,6 +85,10 @@ def stop_free_frames(record: SeqRecord) -> Iterator[tuple[str, str, str]]:
             if residues and "*" not in residues:
                 bases = sequence[offset : offset + 3 * len(residues) + 1]
                 yield f"{record.id}{strand}{offset + 1}", bases, residues
+
+
+def _parsed(fasta: Path) -> Iterator[SeqRecord]:
+    return SeqIO.parse(fasta, "fasta")  # type: ignore[no-any-return, no-untyped-call]
 
 
 def split_file(fasta: Path) -> list[Path]:
@@ -115,12 +114,10 @@ def split_file(fasta: Path) -> list[Path]:
 
 def dnabert_features(fasta: Path, output: Path, files: ReferenceFiles) -> None:
     """Mean over all positions, one sequence at a time, float32."""
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(files.tokenizer))
+    tokenizer = importlib.import_module("transformers").PreTrainedTokenizerFast(tokenizer_file=str(files.tokenizer))
     model = UnpaddingDnabert(torch.load(files.dnabert, weights_only=True), n_heads=files.dnabert_heads).eval()
     names, data = [], []
-    for record in list(SeqIO.parse(fasta, "fasta")):
+    for record in list(_parsed(fasta)):
         inputs = tokenizer(str(record.seq), return_tensors="pt")
         with torch.no_grad():
             mean = model(inputs["input_ids"])[0].mean(dim=1)
@@ -131,12 +128,10 @@ def dnabert_features(fasta: Path, output: Path, files: ReferenceFiles) -> None:
 
 def esm_features(fasta: Path, output: Path, files: ReferenceFiles) -> None:
     """Mean over residues of the last layer, as fair-esm's extraction script does it."""
-    from esm import FastaBatchedDataset, pretrained
-
-    read = torch.load(files.esm2, weights_only=False)  # as fair-esm reads its files, which hold a Namespace
-    model, alphabet = pretrained.load_model_and_alphabet_core(files.esm2.stem, read)
+    esm = importlib.import_module("esm")
+    model, alphabet = load_fair_esm(files.esm2)
     model.eval()
-    dataset = FastaBatchedDataset.from_file(fasta)
+    dataset = esm.FastaBatchedDataset.from_file(fasta)
     batches = dataset.get_batch_indices(TOKENS_PER_BATCH, extra_toks_per_seq=1)
     loader = torch.utils.data.DataLoader(dataset, collate_fn=alphabet.get_batch_converter(), batch_sampler=batches)
     last = model.num_layers
@@ -149,6 +144,23 @@ def esm_features(fasta: Path, output: Path, files: ReferenceFiles) -> None:
                 names.append(label)
                 data.append(hidden[i, 1 : length + 1].mean(0).clone())
     torch.save({"proteins": names, "data": data}, output)
+
+
+def load_fair_esm(path: Path) -> tuple[Any, Any]:
+    """fair-esm's model and alphabet, as its loader makes them; other inner widths than its own are set up here."""
+    esm = importlib.import_module("esm")
+    read = torch.load(path, weights_only=False)  # as fair-esm reads its files, which hold a Namespace
+    d_ff, d_model = read["model"]["layers.0.fc1.weight"].shape
+    if d_ff == 4 * d_model:
+        model, alphabet = esm.pretrained.load_model_and_alphabet_core(path.stem, read)
+        return model, alphabet
+    shape = read["cfg"]["model"]
+    alphabet = esm.Alphabet.from_architecture("ESM-1b")
+    model = esm.model.esm2.ESM2(shape.encoder_layers, d_model, shape.encoder_attention_heads, alphabet)
+    for layer in model.layers:
+        layer.fc1, layer.fc2 = torch.nn.Linear(d_model, d_ff), torch.nn.Linear(d_ff, d_model)
+    model.load_state_dict(read["model"])
+    return model, alphabet
 
 
 def merge(of_bases: Path, of_residues: Path, output: Path) -> Path:
@@ -199,93 +211,3 @@ def classify(merged: list[Path], files: ReferenceFiles, output: Path) -> Path:
         for name, label, probability in rows:
             handle.write(f"{name}\t{label}\t" + "\t".join(map(str, probability)) + "\n")
     return output
-
-
-class UnpaddingDnabert(nn.Module):
-    """DNABERT-S along the published model's path (MosaicBERT's unpadding), from a state dict of its names.
-
-    ``forward(ids[B, L])`` gives the hidden states ``[B, L, D]`` and the pooled first position ``[B, D]``.
-    """
-
-    def __init__(self, state: dict[str, Tensor], *, n_heads: int, eps: float = 1e-12, longest: int = 512) -> None:
-        super().__init__()
-        d_model = state["embeddings.word_embeddings.weight"].shape[1]
-        n_layers = 1 + max(int(name.split(".")[2]) for name in state if name.startswith("encoder.layer."))
-        self.word_embeddings = _embedding(state, "embeddings.word_embeddings")
-        self.token_type_embeddings = _embedding(state, "embeddings.token_type_embeddings")
-        self.norm = _norm(state, "embeddings.LayerNorm", eps)
-        self.layers = nn.ModuleList(_Layer(state, f"encoder.layer.{n}", n_heads, eps) for n in range(n_layers))
-        self.pooler = nn.Linear(d_model, d_model)
-        place = torch.arange(longest)
-        distance = (place[None, :] - place[:, None]).abs()
-        slopes = torch.tensor(alibi_slopes(n_heads))
-        self.register_buffer("alibi", (slopes[:, None, None] * -distance)[None])
-        self.register_buffer("token_types", torch.zeros(1, longest, dtype=torch.long))
-
-    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        batch, length = ids.shape
-        mask = torch.ones_like(ids)
-        x = self.word_embeddings(ids) + self.token_type_embeddings(self.token_types[:, :length].expand(batch, length))
-        x = self.norm(x)
-        added = (1.0 - mask[:, None, None].to(x.dtype)) * -10000.0
-        x, places, longest = _unpad(x, mask.bool())
-        bias = added[..., :longest] + self.alibi[..., :longest, :longest]
-        for layer in self.layers:
-            x = layer(x, places, mask, longest, bias)
-        x = _pad(x, places, batch, length)
-        return x, torch.tanh(self.pooler(x[:, 0]))
-
-
-class _Layer(nn.Module):
-    def __init__(self, state: dict[str, Tensor], name: str, n_heads: int, eps: float) -> None:
-        super().__init__()
-        self.n_heads = n_heads
-        self.qkv = _linear(state, f"{name}.attention.self.Wqkv")
-        self.dense = _linear(state, f"{name}.attention.output.dense")
-        self.attention_norm = _norm(state, f"{name}.attention.output.LayerNorm", eps)
-        self.gated = _linear(state, f"{name}.mlp.gated_layers")
-        self.out = _linear(state, f"{name}.mlp.wo")
-        self.norm = _norm(state, f"{name}.mlp.layernorm", eps)
-
-    def forward(self, x: Tensor, places: Tensor, mask: Tensor, longest: int, bias: Tensor) -> Tensor:
-        qkv = _pad(self.qkv(x), places, len(mask), longest)
-        qkv = qkv.view(len(mask), longest, 3, self.n_heads, -1)
-        q, k, v = qkv[:, :, 0].permute(0, 2, 1, 3), qkv[:, :, 1].permute(0, 2, 3, 1), qkv[:, :, 2].permute(0, 2, 1, 3)
-        probabilities = F.softmax(torch.matmul(q, k) / math.sqrt(q.shape[-1]) + bias, dim=-1)
-        mixed, _, _ = _unpad(torch.matmul(probabilities, v).permute(0, 2, 1, 3), mask == 1)
-        x = self.attention_norm(self.dense(mixed.flatten(1)) + x)
-        gated = self.gated(x)
-        half = gated.shape[-1] // 2
-        return self.norm(self.out(F.gelu(gated[:, :half]) * gated[:, half:]) + x)
-
-
-def _unpad(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Positions in use end to end, where they were, and the longest sequence."""
-    lengths = mask.sum(dim=-1, dtype=torch.int32)
-    places = torch.nonzero(mask.flatten(), as_tuple=False).flatten()
-    flat = x.flatten(0, 1)
-    index = places.view(-1, *[1] * (flat.ndim - 1)).expand(-1, *flat.shape[1:])
-    return torch.gather(flat, 0, index), places, int(lengths.max().item())
-
-
-def _pad(x: Tensor, places: Tensor, batch: int, length: int) -> Tensor:
-    spread = torch.zeros(batch * length, *x.shape[1:], dtype=x.dtype)
-    spread[places] = x
-    return spread.view(batch, length, *x.shape[1:])
-
-
-def _linear(state: dict[str, Tensor], name: str) -> nn.Linear:
-    weight, bias = state[f"{name}.weight"], state.get(f"{name}.bias")
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    layer.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
-    return layer
-
-
-def _norm(state: dict[str, Tensor], name: str, eps: float) -> nn.LayerNorm:
-    norm = nn.LayerNorm(len(state[f"{name}.weight"]), eps=eps)
-    norm.load_state_dict({"weight": state[f"{name}.weight"], "bias": state[f"{name}.bias"]})
-    return norm
-
-
-def _embedding(state: dict[str, Tensor], name: str) -> nn.Embedding:
-    return nn.Embedding.from_pretrained(state[f"{name}.weight"])

@@ -10,7 +10,8 @@ from Bio.Seq import Seq
 
 pytest.importorskip("transformers")
 from reference_models import PlainDnabert, random_dnabert_state
-from reference_procedure import UnpaddingDnabert, split_file, write_chunks, write_frames
+from seqassay.prove.pipeline.reference_dnabert import UnpaddingDnabert
+from seqassay.prove.pipeline.reference_procedure import split_file, write_chunks, write_frames
 
 
 @pytest.mark.parametrize("n_heads", [2, 3])
@@ -44,7 +45,7 @@ def test_frames_are_those_of_biopython(tmp_path: Path) -> None:
 
 
 def test_split_files_hold_every_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reference_procedure.SEQUENCES_PER_FILE", 2)
+    monkeypatch.setattr("seqassay.prove.pipeline.reference_procedure.SEQUENCES_PER_FILE", 2)
     fasta = tmp_path / "x.fa"
     fasta.write_text("".join(f">s{i}\nACGT\n" for i in range(5)))
     parts = split_file(fasta)
