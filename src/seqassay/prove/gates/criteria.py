@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from seqassay.predict.record import RECORD_FORMAT
 from seqassay.prove import record as evaluation
 from seqassay.prove.compare import record as comparison
+from seqassay.prove.speed import record as speed
 
 Range = tuple[float, float]
 
@@ -16,6 +17,7 @@ KINDS = {
     "evaluation": (evaluation.FORMAT, ("2.0",)),
     "comparison": (comparison.FORMAT, ("1.0",)),
     "run": (RECORD_FORMAT, ("1.2", "1.3", "1.4")),
+    "speed": (speed.FORMAT, (speed.VERSION,)),
 }
 SHARE: Range = (0.0, 1.0)
 AMOUNT: Range = (0.0, math.inf)  # counts, seconds, rates
@@ -36,7 +38,7 @@ CRITERIA = {
     "gpu_utilisation": Criterion("run", "utilisation.by_stage.embedding.gpu", SHARE),
     "packing_efficiency": Criterion("run", "packing.efficiency", SHARE),
     "scaling": Criterion(None, None, AMOUNT),
-    "speed_up": Criterion(None, None, AMOUNT),
+    "speed_up": Criterion("speed", "values.speed_up", AMOUNT),
     "accuracy_drop": Criterion("evaluation", "comparison.accuracy_drop", (-1.0, 1.0)),
 }
 
@@ -58,5 +60,7 @@ def range_of(kind: str, path: str, form: str) -> Range:
         return SHARE if names[-1] in _SHARES else AMOUNT
     if kind == "comparison":
         return comparison.range_of(path)
+    if kind == "speed":
+        return speed.range_of(path)
     low, high = evaluation.range_of(path)
     return (low - high, high - low) if form == "difference" else (low, high)

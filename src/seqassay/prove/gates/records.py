@@ -15,6 +15,7 @@ from seqassay.prove.compare.record import check_record as check_comparison
 from seqassay.prove.gates.criteria import KINDS, range_of
 from seqassay.prove.outputs import METRICS
 from seqassay.prove.record import check_record as check_evaluation
+from seqassay.prove.speed.record import check_record as check_speed
 
 _NAMES = (METRICS, "run.json")
 # What the items of a record's lists go by.
@@ -84,6 +85,8 @@ def read_record(path: Path) -> Record:
             check_evaluation(content)
         elif kind == "comparison":
             check_comparison(content)
+        elif kind == "speed":
+            check_speed(content)
         elif content["status"] != "done":
             raise InputError(
                 f"the run is {content['status']}: only a finished one can be judged", path=path, hint="resume it first"
@@ -181,7 +184,7 @@ def _kind_of(content: Any, path: Path) -> str:
     formats = {name: (kind, versions) for kind, (name, versions) in KINDS.items()}
     if not isinstance(content, dict) or content.get("format") not in formats:
         said = content.get("format") if isinstance(content, dict) else None
-        known = "metrics.json of `evaluate` and `compare`, and run.json of `predict`"
+        known = "metrics.json of `evaluate`, `compare` and `benchmark speed`, and run.json of `predict`"
         raise InputError(f"is no record that a gate can be set on (its format is {said!r})", path=path, hint=known)
     kind, versions = formats[content["format"]]
     if content.get("version") not in versions:
