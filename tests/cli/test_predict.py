@@ -47,7 +47,7 @@ def test_a_run_prints_its_summary_and_the_paths(run: Callable[..., int], capsys:
     ):
         assert expected in out
     assert "[0:00:00] starting: 0 sequences" in err  # something at once
-    assert {path.name for path in Path("out").iterdir()} == OUTPUTS | {"run.json", "run.log"}
+    assert {path.name for path in Path("out").iterdir()} == OUTPUTS | {"report.html", "run.json", "run.log"}
     assert "done: 30 sequences" in Path("out/run.log").read_text()
 
 

@@ -19,6 +19,7 @@ from seqassay.cli import (
     lm,
     models,
     predict,
+    report,
     scan,
     train,
     validate,
@@ -48,7 +49,7 @@ def build_app() -> typer.Typer:
             raise typer.Exit
 
     for module in (
-        predict, scan, embed, validate, dataset, train, evaluate, compare, benchmark, gate, lm, models, doctor,
+        predict, scan, embed, validate, dataset, train, evaluate, compare, benchmark, gate, report, lm, models, doctor,
     ):  # fmt: skip
         module.register(app)
     return app

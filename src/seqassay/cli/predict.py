@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         """Call every read or contig virus or others.
 
         Writes sequences.tsv (one row for every input sequence), prediction_results.txt,
-        prediction_results_highestscore.csv, viral.fasta.gz or viral.fastq.gz, run.json and run.log.
+        prediction_results_highestscore.csv, viral.fasta.gz or viral.fastq.gz, report.html, run.json and run.log.
         """
         given = {name: value for name, value in locals().items() if name not in ("app", "config")}
         given["inputs"] = tuple(inputs) if inputs else None

@@ -15,6 +15,7 @@ from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
 from seqassay.errors import UsageError
 from seqassay.predict.outputs import OUTPUT_NAMES
 from seqassay.predict.shards import ShardStore, check_identity
+from seqassay.report.html.command import REPORT
 
 RUN_RECORD = "run.json"
 RUN_LOG = "run.log"
@@ -153,5 +154,5 @@ class OutputFolder:
 
 
 def _ours() -> set[str]:
-    names = {*OUTPUT_NAMES, RUN_RECORD, RUN_LOG}
+    names = {*OUTPUT_NAMES, REPORT, RUN_RECORD, RUN_LOG}
     return {SHARDS, *names, *(name + TEMPORARY_SUFFIX for name in names)}

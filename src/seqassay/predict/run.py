@@ -31,6 +31,7 @@ from seqassay.predict.runlog import RunLog
 from seqassay.predict.scoring import call_sequences
 from seqassay.predict.shards import ShardMeta
 from seqassay.predict.stop import resume_command
+from seqassay.report.html.command import write_own_page
 from seqassay.sequences.genetic_codes import codon_table
 from seqassay.sequences.reading import InputSettings, Shard, read_shards
 
@@ -205,6 +206,7 @@ def finish(folder: OutputFolder, calibration: Calibration | None, tally: RunTall
             fastq=tally.has_qualities, by_sample=fdr is not None,
         )  # fmt: skip
     record = tally.record("done", outputs=outputs)
+    write_own_page(folder.path, "run", record)
     folder.write_record(record)
     logger.info("done: %d sequences, %d called virus", tally.counts.sequences, tally.counts.virus)
     return record
