@@ -6,9 +6,9 @@ Work: 150-bp reads cut from real genomes ($SEQASSAY_DATA or ../shared/data), the
 float32, two files of results. Two shapes: ``mini``, that of the embedded bundle's encoders (ESM-2 2 × 128, DNABERT-S
 1 × 128), and ``8M`` (ESM-2 in its 8M shape, DNABERT-S 4 × 384), in which nearly all of the time is matrix products that
 both sides must do. The bar is for small weights, hence for ``mini``'s shape; both are printed and kept. The reference
-procedure is VirNucPro's, step by step (`seqassay.prove.pipeline.reference_procedure`): files between the steps, DNABERT-S one sequence at a
-time, fair-esm in batches of 2,048 tokens, the head in batches of 256. Runs alternate in one process; both load their
-models and libraries are imported before.
+procedure is VirNucPro's, step by step (`seqassay.prove.pipeline.reference_procedure`): files between the steps,
+DNABERT-S one sequence at a time, fair-esm in batches of 2,048 tokens, the head in batches of 256. Runs alternate in one
+process; both load their models and libraries are imported before.
 """
 
 from __future__ import annotations
