@@ -53,7 +53,7 @@ def test_without_a_baseline_the_gate_is_skipped(evaluate, run, tiny_bundle: Path
     assert "SKIPPED: no baseline was given" in out
     assert "80; no score: 1 without a stop-free frame" in out
     files = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file())
-    assert files == ["metrics.json", "predictions.tsv", "reports/validation_report.md"]
+    assert files == ["metrics.json", "predictions.tsv", "reports/validation_curves.png", "reports/validation_report.md"]
 
     assert run("predict", "test.fa", "-m", str(tiny_bundle), "-o", "predicted", "--device", "cpu", "--quiet") == 0
     predicted = [line.split("\t") for line in Path("predicted/sequences.tsv").read_text().splitlines()]

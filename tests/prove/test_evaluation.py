@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ def test_one_class_leaves_figures_undefined_and_says_why(
     auc = record["values"]["roc_auc"]
     assert auc["value"] is None
     assert "no example of class" in auc["why_undefined"]
-    assert "no scored example of class" in record["curves"]["why_undefined"]
+    assert "no scored example of class" in record["curves"]["roc"]["why_undefined"]
+    assert "no scored example of class" in record["curves"]["precision_recall"]["why_undefined"]
     defined = "recall" if label == "viral" else "specificity"
     assert record["values"][defined]["value"] == record["values"]["accuracy"]["value"]
     report = (tmp_path / "out" / "reports" / "validation_report.md").read_text()
@@ -132,6 +134,25 @@ def test_a_full_disk_leaves_no_record(
     with pytest.raises(ResourceError, match="the disk is full"):
         run(tiny_bundle, path, tmp_path / "out", force=True)
     assert not (tmp_path / "out" / "metrics.json").exists()  # the earlier record does not speak for these files
+
+
+def test_without_matplotlib_the_evaluation_goes_on_and_the_report_says_so(
+    write_labelled: Write,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = write_labelled(20)
+    run(tiny_bundle, path, tmp_path / "out")
+    reports = tmp_path / "out" / "reports"
+    assert "](validation_curves.png)" in (reports / "validation_report.md").read_text()
+    assert (reports / "validation_curves.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    run(tiny_bundle, path, tmp_path / "out", force=True)
+    assert "pip install 'seqassay[report]'" in (reports / "validation_report.md").read_text()
+    assert "pip install 'seqassay[report]'" in caplog.text
+    assert not (reports / "validation_curves.png").exists()  # the one there was of the earlier evaluation
 
 
 def test_nothing_scored_is_an_error(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_what_cannot_be_is_refused_with_its_place(records: dict[str, dict[str, A
         ("evaluation", ("by_group", 0, "roc_auc", "value"), "0.9", 'by_group[0].roc_auc.value is "0.9", not number'),
         ("evaluation", ("values", "f1"), GONE, "values lacks f1"),
         ("evaluation", ("calibration", "log_loss", "value"), -0.1, "calibration.log_loss.value is -0.1, below 0"),
-        ("evaluation", ("version",), "2.0", 'version is "2.0"; known: 1.0'),
+        ("evaluation", ("version",), "1.0", 'version is "1.0"; known: 2.0'),
         ("evaluation", ("test_set", "sequences"), 3.5, "test_set.sequences is 3.5, not integer"),
         ("comparison", ("levels", 0, "labels", "agreement", "value"), 3.58, "levels[0].labels.agreement.value is 3.58"),
         ("comparison", ("levels", 0, "rows", "in_both"), GONE, "levels[0].rows lacks in_both"),

@@ -1,11 +1,11 @@
-"""Figures of a two-class classifier: confusion matrix, rates, ROC-AUC, average precision, curves.
+"""Figures of a two-class classifier: confusion matrix, rates, ROC-AUC, average precision.
 
 Labels are 0 (others) and 1 (virus); the higher a score, the likelier class 1. Every example may have a weight, so that
 a test set whose groups are as large as what was at hand can be read as one whose groups count alike.
 
 What is undefined (ROC-AUC of one class, precision where nothing is called) is NaN and `Metrics.undefined` says why;
-a score that is not a number is an error. Intervals and paired tests are in `uncertainty`. Shape letters: N examples,
-K distinct scores, S weightings of the examples.
+a score that is not a number is an error. Curves are in `curves`, intervals and paired tests in `uncertainty`. Shape
+letters: N examples, K distinct scores, S weightings of the examples.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from seqassay.errors import InputError, SeqassayError, UsageError
+from seqassay.errors import InputError, SeqassayError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -227,52 +227,6 @@ class Ranking:
         return total_SK
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """Points of a curve by falling threshold.
-
-    Attributes:
-        x, y: false-positive rate and recall (ROC), or recall and precision.
-        thresholds: calling every score of at least this gives the point; infinite where nothing is called.
-        n_thresholds: distinct scores; a curve with fewer points was thinned.
-    """
-
-    x: FloatArray
-    y: FloatArray
-    thresholds: FloatArray
-    n_thresholds: int
-
-
-def roc_curve(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, max_points: int = 200
-) -> Curve:
-    """False-positive rate and recall, from (0, 0) to (1, 1).
-
-    Thinned to ``max_points`` points evenly along the curve: a drawing loses nothing, an area is to be taken from
-    `roc_auc`.
-
-    Raises:
-        InputError: a class has no example.
-    """
-    true_K, false_K, ranking = _one_pass(labels, scores, weights)
-    thresholds = np.concatenate([[np.inf], ranking.sorted_scores[ranking.bounds_K[:-1]]])
-    return _thinned(false_K / false_K[-1], true_K / true_K[-1], thresholds, max_points)
-
-
-def precision_recall_curve(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, max_points: int = 200
-) -> Curve:
-    """Recall and precision, from the highest score on; where nothing is called there is no precision, and no point.
-
-    Thinned as `roc_curve`.
-    """
-    true_K, false_K, ranking = _one_pass(labels, scores, weights)
-    called_K = true_K + false_K
-    kept = np.flatnonzero(called_K > 0)
-    thresholds = ranking.sorted_scores[ranking.bounds_K[kept - 1]]
-    return _thinned(true_K[kept] / true_K[-1], true_K[kept] / called_K[kept], thresholds, max_points)
-
-
 def outcome(examples: Examples, threshold: float) -> IntArray:
     """Of every example: 0 true negative, 1 false positive, 2 false negative, 3 true positive."""
     return 2 * examples.is_viral.astype(np.int64) + (examples.scores >= threshold)
@@ -314,26 +268,3 @@ def _why_undefined(name: str, confusion: Confusion) -> str:
         if needed in FIGURES[name] and not weight and name != "precision":
             return f"no example of class {CLASS_NAMES[needed]}"
     return "nothing is called Viral" if not tp + fp else "everything is called Viral"
-
-
-def _one_pass(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None
-) -> tuple[FloatArray, FloatArray, Ranking]:
-    examples = check_examples(labels, scores, weights)
-    ranking = Ranking(examples)
-    true_SK, false_SK = ranking.called(examples.weights[None, ranking.order])
-    for name, total in zip(CLASS_NAMES, (false_SK[0, -1], true_SK[0, -1]), strict=True):
-        if not total:
-            raise InputError(f"a curve needs both classes, and there is no example of class {name}")
-    return true_SK[0], false_SK[0], ranking
-
-
-def _thinned(x: FloatArray, y: FloatArray, thresholds: FloatArray, max_points: int) -> Curve:
-    if max_points < 2:
-        raise UsageError(f"a curve has at least 2 points, not {max_points}")
-    kept = np.arange(len(x))
-    if len(x) > max_points:
-        along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-        kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], max_points)))
-        kept[0], kept[-1] = 0, len(x) - 1
-    return Curve(x[kept], y[kept], thresholds[kept], len(np.unique(thresholds[np.isfinite(thresholds)])))

@@ -15,6 +15,7 @@ from seqassay.evaluate.uncertainty import FEWEST_CLUSTERS, Bootstrap, bootstrap,
 from seqassay.models.bundle import Bundle
 from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.prove.baseline import REQUIRED, BaselineMetrics
+from seqassay.prove.curves import curves_of
 from seqassay.prove.figures import SAMPLES, SEED, coverage, figure, interval_entry
 from seqassay.prove.gate import SKIPPED, UNDECIDED, Decision, decide, exact, next_steps, next_steps_on_sequences
 from seqassay.prove.record import number
@@ -65,6 +66,7 @@ def compare_bundles(
         "scored_by_candidate_alone": int((candidate.has_score & ~baseline.has_score).sum()),
         "scored_by_baseline_alone": theirs_alone,
         "figures": rows,
+        "baseline_curves": curves_of(labels, sets["baseline"]),
         "mcnemar": {
             "only_candidate_right": test.only_first_right,
             "only_baseline_right": test.only_second_right,

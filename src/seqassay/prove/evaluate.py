@@ -15,7 +15,16 @@ from seqassay.models.bundle import Bundle, load_bundle
 from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.prove.baseline import check_same_test_set, read_baseline_metrics
 from seqassay.prove.comparison import accuracy_gate, compare_bundles, compare_with_metrics
-from seqassay.prove.figures import SAMPLES, SEED, by_group, by_length, calibration, coverage, overall, set_statistics
+from seqassay.prove.figures import (
+    SAMPLES,
+    SEED,
+    by_group,
+    by_length,
+    calibration_and_curves,
+    coverage,
+    overall,
+    set_statistics,
+)
 from seqassay.prove.outputs import check_place, write_outputs
 from seqassay.prove.record import FORMAT, SCORES_OF_HEAD, SCORES_OF_PREDICT, VERSION, check_record
 from seqassay.prove.scores import check_scorable, of_head_alone, score_test_set
@@ -64,7 +73,7 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     record |= {"test_set": set_statistics(examples, units), "scored": coverage(examples, candidate)}
     record |= overall(examples, candidate, units)
     record |= {"by_group": by_group(examples, candidate, units), "by_length": by_length(examples, candidate, units)}
-    record["calibration"] = calibration(
+    record |= calibration_and_curves(
         examples, candidate, units, None if of_head_alone(test_set, bundle) else bundle.calibration
     )
 

@@ -15,11 +15,8 @@ import numpy.typing as npt
 from seqassay.evaluate.classification import (
     CLASS_NAMES,
     FIGURES,
-    Curve,
     Metrics,
     metrics,
-    precision_recall_curve,
-    roc_curve,
 )
 from seqassay.evaluate.reliability import (
     BINS,
@@ -32,6 +29,7 @@ from seqassay.evaluate.reliability import (
 from seqassay.evaluate.uncertainty import FEWEST_CLUSTERS, Bootstrap, Interval, bootstrap, share_interval
 from seqassay.models.calibration import Calibration
 from seqassay.predict.consensus import NO_FRAME, VIRUS_THRESHOLD
+from seqassay.prove.curves import calibration_bins, curves_of, score_histogram
 from seqassay.prove.record import number
 from seqassay.prove.scores import ScoredExamples, count_statuses
 from seqassay.prove.test_set import Examples
@@ -87,12 +85,10 @@ def coverage(examples: Examples, scores: ScoredExamples) -> dict[str, Any]:
 
 
 def overall(examples: Examples, scores: ScoredExamples, units: IntArray) -> dict[str, Any]:
-    """All figures, the confusion matrix, and both curves."""
+    """All figures and the confusion matrix."""
     kept = scores.has_score
     labels, score = examples.labels[kept], scores.score[kept]
     found, samples = _figures(labels, score, units[kept])
-    both = 0 < found.n_viral < found.n
-    missing = CLASS_NAMES[0] if found.n_viral else CLASS_NAMES[1]
     return {
         "values": {name: figure(found, samples, name) for name in FIGURES},
         "confusion_matrix": {
@@ -102,12 +98,6 @@ def overall(examples: Examples, scores: ScoredExamples, units: IntArray) -> dict
             "matrix": [[round(cell) for cell in row] for row in found.confusion.matrix()],
         },
         "majority_accuracy": max(found.n_viral, found.n - found.n_viral) / found.n,
-        "curves": {
-            "roc": _curve(roc_curve(labels, score), "false_positive_rate", "recall"),
-            "precision_recall": _curve(precision_recall_curve(labels, score), "recall", "precision"),
-        }
-        if both
-        else {"why_undefined": f"no scored example of class {missing}"},
     }
 
 
@@ -144,10 +134,10 @@ def by_length(examples: Examples, scores: ScoredExamples, units: IntArray) -> li
     return rows
 
 
-def calibration(
+def calibration_and_curves(
     examples: Examples, scores: ScoredExamples, units: IntArray, fitted: Calibration | None
 ) -> dict[str, Any]:
-    """Whether scores can be read as probabilities, for a sample composed as this test set is.
+    """Whether scores can be read as probabilities, for a sample composed as this test set is; and all curves.
 
     Args:
         fitted: the calibration that the scores went through; None where they went through none.
@@ -158,7 +148,7 @@ def calibration(
     curve = reliability_curve(labels, score)
     n = len(labels)
     shares = [_percentiles(share_SB[:, b]) for b in range(len(curve.n))]
-    return {
+    said = {
         "calibrated": fitted is not None,
         "prior": None if fitted is None else fitted.prior,
         "viral_share": float(labels.mean()),
@@ -173,17 +163,9 @@ def calibration(
         "maximum_calibration_error": {"value": curve.maximum_calibration_error, "n": n},
         "brier_score": {"value": brier_score(labels, score), "n": n},
         "log_loss": {"value": log_loss(labels, score), "n": n},
-        "bins": [
-            {
-                "n": int(curve.n[b]),
-                "lowest": float(curve.lowest[b]),
-                "highest": float(curve.highest[b]),
-                "mean_score": float(curve.mean_probability[b]),
-                "viral_share": {"value": float(curve.viral_share[b]), "interval_95": shares[b], "n": int(curve.n[b])},
-            }
-            for b in range(len(curve.n))
-        ],
     }
+    drawn = {"calibration": calibration_bins(curve, shares), "histogram": score_histogram(labels, score)}
+    return {"calibration": said, "curves": {**curves_of(labels, score), **drawn}}
 
 
 def figure(found: Metrics, samples: Bootstrap, name: str, of: str = "scores") -> dict[str, Any]:
@@ -278,15 +260,3 @@ def _percentiles(values: FloatArray) -> list[float] | None:
         return None
     low, high = np.percentile(known, [2.5, 97.5]).tolist()
     return [low, high] if low < high else None  # no width is no certainty
-
-
-def _curve(curve: Curve, x: str, y: str) -> dict[str, Any]:
-    """Points of a curve; the threshold of a point where nothing is called is null."""
-    thresholds = [value if math.isfinite(value) else None for value in curve.thresholds.tolist()]
-    return {
-        x: curve.x.tolist(),
-        y: curve.y.tolist(),
-        "thresholds": thresholds,
-        "n_thresholds": curve.n_thresholds,
-        "points": len(thresholds),
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,18 +12,21 @@ from typing import Any
 import numpy as np
 
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
-from seqassay.errors import UsageError
+from seqassay.errors import MissingExtraError, UsageError
 from seqassay.measure.schema import check_schema
 from seqassay.predict.consensus import SCORE_DECIMALS, STATUSES
 from seqassay.prove.scores import ScoredExamples
 from seqassay.prove.test_set import Examples
 from seqassay.report.markdown import validation_report
+from seqassay.report.validation_plots import draw_validation
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.tsv"
-REPORTS, REPORT = "reports", "validation_report.md"
+REPORTS, REPORT, PLOTS = "reports", "validation_report.md", "validation_curves.png"
 COLUMNS = ("id", "label", "group", "score", "call", "status")
 BASELINE_COLUMNS = ("baseline_score", "baseline_call", "baseline_status")
 _ROWS_AT_ONCE = 10_000
+
+logger = logging.getLogger(__name__)
 
 
 def check_place(folder: Path, *, force: bool, what: str = "evaluation") -> None:
@@ -63,14 +67,28 @@ def write_outputs(
         UsageError: nobody may write there.
     """
     check_schema(record, "evaluation")
-    report = validation_report(record)
+    picture, why_no_picture = _picture(record)
+    report = validation_report(record, None if picture is None else PLOTS, why_no_picture)
     with disk_errors():
         (folder / REPORTS).mkdir(parents=True, exist_ok=True)
         (folder / METRICS).unlink(missing_ok=True)  # an earlier evaluation's, which the files to come don't belong to
         write_durably(folder / PREDICTIONS, prediction_rows(examples, candidate, baseline))
+        if picture is None:
+            (folder / REPORTS / PLOTS).unlink(missing_ok=True)  # an earlier evaluation's
+        else:
+            write_durably(folder / REPORTS / PLOTS, [picture])
         write_durably(folder / REPORTS / REPORT, [report.encode()])
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         write_durably(folder / METRICS, [f"{text}\n".encode()])
+
+
+def _picture(record: Mapping[str, Any]) -> tuple[bytes | None, str]:
+    """The curves drawn; where matplotlib is not installed, what to say instead: the figures do not need it."""
+    try:
+        return draw_validation(record), ""
+    except MissingExtraError as error:
+        logger.warning("the curves are in %s, but were not drawn: %s (%s)", METRICS, error.message, error.hint)
+        return None, f"Not drawn: {error.message}; {error.hint}"
 
 
 def prediction_rows(

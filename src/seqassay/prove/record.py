@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from seqassay.errors import SeqassayError
+from seqassay.prove.curves import check_curves
 
-FORMAT, VERSION = "seqassay-evaluation", "1.0"
+FORMAT, VERSION = "seqassay-evaluation", "2.0"
 # What figures are of, as ``method.scores`` has it.
 SCORES_OF_PREDICT = "as `predict` gives them"
 SCORES_OF_HEAD = "of the head on stop-free frames alone, uncalibrated"
@@ -45,6 +46,9 @@ def check_record(record: Mapping[str, Any]) -> None:
     in_matrix = sum(map(sum, record["confusion_matrix"]["matrix"]))
     if in_matrix != scored["scored"]:
         raise SeqassayError(f"the confusion matrix holds {in_matrix:,} of {scored['scored']:,} scored sequences")
+    check_curves(record["curves"], scored["scored"])
+    if record["comparison"] is not None and "baseline_curves" in record["comparison"]:
+        check_curves(record["comparison"]["baseline_curves"], record["comparison"]["n"])
 
 
 def figures_in(part: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

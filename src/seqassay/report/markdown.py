@@ -60,8 +60,13 @@ def drop_line(gate: Mapping[str, Any]) -> str:
     return f"accuracy drops by {gate['drop']:+.4f}{interval}; it has to drop by less than {gate['limit']:g}"
 
 
-def validation_report(record: Mapping[str, Any]) -> str:
-    """The whole report."""
+def validation_report(record: Mapping[str, Any], plots: str | None = None, why_no_plots: str = "") -> str:
+    """The whole report.
+
+    Args:
+        plots: name of the picture of the curves, beside the report; None where there is none.
+        why_no_plots: what to say in its place.
+    """
     parts = [
         "# Validation report",
         _verdict(record),
@@ -76,9 +81,9 @@ def validation_report(record: Mapping[str, Any]) -> str:
         "## By length",
         _by_length(record["by_length"]),
         "## Calibration",
-        *_calibration(record["calibration"]),
+        *_calibration(record["calibration"], record["curves"]["calibration"]),
         "## Curves",
-        _curves(record["curves"]),
+        *_curves(record["curves"], plots, why_no_plots),
         "## How this was measured",
         *_method(record),
     ]
@@ -219,7 +224,7 @@ def _by_length(rows: Sequence[Mapping[str, Any]] | None) -> str:
     return _table(("bases", "scored", "accuracy (95%)", "recall (95%)", "specificity (95%)", "ROC-AUC (95%)"), shown)
 
 
-def _calibration(said: Mapping[str, Any]) -> list[str]:
+def _calibration(said: Mapping[str, Any], bins: Sequence[Mapping[str, Any]]) -> list[str]:
     error = said["expected_calibration_error"]
     resampled = _interval(error["resampled_95"], ".4f", "resampled ")
     claim = (
@@ -238,21 +243,32 @@ def _calibration(said: Mapping[str, Any]) -> list[str]:
             f"{row['lowest']:.3f}–{row['highest']:.3f}",
             f"{row['n']:,}",
             f"{row['mean_score']:.3f}",
-            f"{row['viral_share']['value']:.3f}{_interval(row['viral_share']['interval_95'], '.3f')}",
+            f"{row['viral_share']['value']:.3f}",
+            _only_interval(row["viral_share"], ".3f"),
+            _only_interval({"interval_95": row["wilson_95"]}, ".3f"),
         )
-        for row in said["bins"]
+        for row in bins
     ]
-    return [about, _table(("scores", "sequences", "mean score", "viral share (95%)"), rows)]
+    header = ("scores", "sequences", "mean score", "viral share", "95% over units", "95% over sequences (Wilson)")
+    return [about, _table(header, rows)]
 
 
-def _curves(curves: Mapping[str, Any]) -> str:
-    if "why_undefined" in curves:
-        return f"There are none: {curves['why_undefined']}."
+def _curves(curves: Mapping[str, Any], plots: str | None, why_no_plots: str) -> list[str]:
+    parts = []
+    if plots is not None:
+        alt = "ROC curve, precision-recall curve, calibration by bins, and histogram of scores by label"
+        parts.append(f"![{alt}]({plots})")
+    elif why_no_plots:
+        parts.append(why_no_plots)
     roc, pr = curves["roc"], curves["precision_recall"]
-    return (
-        f"`metrics.json` holds the ROC curve ({roc['points']} points of {roc['n_thresholds']:,} thresholds) and the "
-        f"precision-recall curve ({pr['points']} points). Areas are of all thresholds, not of these points."
+    if "why_undefined" in roc:
+        return [*parts, f"There is no ROC or precision-recall curve: {roc['why_undefined']}."]
+    said = (
+        f"`metrics.json` holds them: ROC ({roc['points']} points of {roc['n_thresholds']:,} thresholds; area "
+        f"{roc['area']:.4f}, of these points {roc['area_of_points']:.4f}), precision-recall ({pr['points']} points; "
+        f"{pr['area']:.4f} and {pr['area_of_points']:.4f}), the bins above, and the histogram of scores."
     )
+    return [*parts, said]
 
 
 def _method(record: Mapping[str, Any]) -> list[str]:
