@@ -8,11 +8,19 @@ from typing import Any
 from seqassay.report.html import numbers
 from seqassay.report.html.blocks import Block, Cell, Column, Section, Table, Text, View
 from seqassay.report.html.records import Record
-from seqassay.report.html.shared import about_sections, dict_table, flat, stage_drawing, status_banner, text_of, verdict
+from seqassay.report.html.shared import (
+    about_sections,
+    dict_table,
+    flat,
+    stage_drawing,
+    status_banner,
+    text_of,
+    verdict_blocks,
+)
 
 _ABOUT = (
     "format", "version", "kind", "written_at", "identity", "settings", "method", "provenance", "inputs", "outputs",
-    "status", "error", "output_dir", "device", "precision", "input_digest", "notes", "verdict",
+    "status", "error", "output_dir", "device", "precision", "input_digest", "notes", "verdict", "gate",
 )  # fmt: skip
 _FIGURE_KEYS = {"value", "difference"}
 _MOST_COLUMNS = 12
@@ -23,7 +31,7 @@ def generic_view(record: Record) -> View:
     content = record.content
     sections = []
     if "verdict" in content:
-        sections.append(Section("Verdict", [verdict(str(content["verdict"]))]))
+        sections.append(Section("Verdict", verdict_blocks(content.get("gate") or content)))
     if content.get("notes"):
         sections.append(Section("Notes", [Text(str(note), "unsure") for note in content["notes"]]))
     alone = {

@@ -9,12 +9,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import seqassay
 from seqassay.report.html.blocks import View, bounded
+from seqassay.report.html.comparison_view import comparison_view
+from seqassay.report.html.evaluation_view import evaluation_view
+from seqassay.report.html.gate_view import gate_view
 from seqassay.report.html.generic_view import generic_view
 from seqassay.report.html.records import Record
 from seqassay.report.html.run_view import run_view
+from seqassay.report.html.speed_view import speed_view
 
 _VIEWS: dict[str, Callable[[Record], View]] = {
     "run": run_view,
+    "evaluation": evaluation_view,
+    "comparison": comparison_view,
+    "gate": gate_view,
+    "speed": speed_view,
 }
 
 

@@ -161,11 +161,28 @@ def notes_of(notes: Sequence[str]) -> list[Block]:
     return [Text(note, "unsure") for note in notes]
 
 
-def verdict(word: str, reason: str = "") -> Text:
-    """A verdict as a box; the words say it, the colour repeats it."""
-    return Text(f"{word}: {reason}" if reason else word, tone_of(word))
+def verdict_blocks(gate: Mapping[str, Any]) -> list[Block]:
+    """A verdict with its reason as a box (the words say it, the colour repeats it), and what to do next."""
+    word, reason = str(gate["verdict"]), str(gate.get("reason") or "")
+    blocks: list[Block] = [Text(f"{word}: {reason}" if reason else word, tone_of(word))]
+    steps = gate.get("next_steps") or []
+    return [*blocks, *(Text(f"{number}. {step}") for number, step in enumerate(steps, 1))]
+
+
+def figure_row(name: str, entry: Mapping[str, Any]) -> list[str]:
+    """Name, value, interval (or why there is none), n."""
+    interval = numbers.interval(entry.get("interval_95"))
+    if interval == "–" and entry.get("why_no_interval"):
+        interval = f"none: {entry['why_no_interval']}"
+    return [name, numbers.figure(entry), interval, "–" if entry.get("n") is None else numbers.count(entry["n"])]
+
+
+def named(key: str) -> str:
+    """A key of a record in words."""
+    return key.replace("_", " ")
 
 
 def tone_of(word: str) -> Tone:
     """The colour of a verdict."""
-    return "good" if word == "PASSED" else "bad" if word in ("FAILED", "DEPLOYMENT HALTED", "MISSING") else "unsure"
+    tones: dict[str, Tone] = {"PASSED": "good", "UNDECIDED": "unsure", "SKIPPED": "quiet"}
+    return tones.get(word, "bad")
