@@ -152,9 +152,13 @@ def _convert(name: str, value: Any, wanted: Any) -> Any:
         if not isinstance(value, (str, Path)):
             raise _wrong_type(name, value, "a path")
         return Path(value)
+    if wanted is float and type(value) is int:
+        return float(value)
     # bool is an int to Python, and "threads: yes" is not a number of threads
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        raise _wrong_type(name, value, {int: "a whole number", bool: "true or false", str: "text"}[wanted])
+        raise _wrong_type(
+            name, value, {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[wanted]
+        )
     return value
 
 

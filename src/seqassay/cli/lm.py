@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from seqassay.cli.lm_build import build_command
+from seqassay.cli.lm_export import export_command
+
 
 def register(app: typer.Typer) -> None:
     """Add the command group to the app; each subcommand has a module of its own, and one line here."""
     lm = typer.Typer(help="Small language models: build to a parameter budget, export.", no_args_is_help=True)
+    lm.command("build", no_args_is_help=True)(build_command)
+    lm.command("export", no_args_is_help=True)(export_command)
     app.add_typer(lm, name="lm")

@@ -69,7 +69,7 @@ def describe_encoder(path: Path | str) -> EncoderShape:
     checkpoint = open_checkpoint(path)
     layout = _layout_of(checkpoint)
     config: Esm2Config | DnabertConfig
-    with _shapes_only():
+    with shapes_only():
         if layout == "dnabert":
             config = _dnabert_config(checkpoint)
             model: nn.Module = Dnabert(config)
@@ -109,11 +109,11 @@ def load_esm2(path: Path | str, dtype: torch.dtype = torch.float32) -> Esm2:
     if layout == "dnabert":
         raise ModelError(f"{checkpoint.path}: holds a DNABERT, not an ESM-2")
     config, scale = _esm2_config(checkpoint, layout)
-    with _shapes_only():
+    with shapes_only():
         model = Esm2(config)
     tensors = _read_into(checkpoint, layout, config.n_layers, model, dtype, "embed_tokens.weight")
     tensors["embed_tokens.weight"] *= scale  # in float32, once
-    return _adopt(model, tensors, dtype)
+    return adopt(model, tensors, dtype)
 
 
 def load_dnabert(path: Path | str, dtype: torch.dtype = torch.float32) -> Dnabert:
@@ -123,11 +123,11 @@ def load_dnabert(path: Path | str, dtype: torch.dtype = torch.float32) -> Dnaber
     if layout != "dnabert":
         raise ModelError(f"{checkpoint.path}: holds an ESM-2, not a DNABERT")
     config = _dnabert_config(checkpoint)
-    with _shapes_only():
+    with shapes_only():
         model = Dnabert(config)
     tensors = _read_into(checkpoint, layout, config.n_layers, model, dtype, "embeddings.weight")
     model.slopes_H = torch.tensor(alibi_slopes(config.n_heads))  # a constant, made on no device above
-    return _adopt(model, tensors, dtype)
+    return adopt(model, tensors, dtype)
 
 
 def load_head(path: Path | str) -> ClassifierHead:
@@ -186,11 +186,11 @@ def head_from_tensors(tensors: Mapping[str, Tensor], path: Path) -> ClassifierHe
         raise ModelError(f"{path}: tensor hidden_layer.weight is missing: not a classifier head")
     head = ClassifierHead(input_dim=first.shape[1], hidden_units=first.shape[0])
     expected = head.state_dict()
-    _check_names(path, set(tensors), set(expected))
+    check_names(path, set(tensors), set(expected))
     for name, tensor in tensors.items():
-        _check_shape(path, name, tuple(tensor.shape), tuple(expected[name].shape))
+        check_shape(path, name, tuple(tensor.shape), tuple(expected[name].shape))
         if name != "bn1.num_batches_tracked":
-            _check_values(path, name, tensor)
+            check_values(path, name, tensor)
     if bool((tensors["bn1.running_var"] < 0).any()):
         raise ModelError(f"{path}: tensor bn1.running_var holds a negative variance")
     head.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()})
@@ -243,7 +243,7 @@ class _NoRandomNumbers(TorchFunctionMode):
 
 
 @contextmanager
-def _shapes_only() -> Iterator[None]:
+def shapes_only() -> Iterator[None]:
     """Modules made in this block have names and shapes but no numbers and no memory."""
     with torch.device("meta"), _NoRandomNumbers():
         yield
@@ -353,7 +353,7 @@ def _read_into(
         slot = slot_of.get(name)
         if slot is None:
             continue
-        _check_values(file, name, tensor)
+        check_values(file, name, tensor)
         if slot.ours not in tensors:
             tensors[slot.ours] = torch.empty(shapes[slot.ours], dtype=dtype)
         if slot.ours == table:  # starts at zero, as the token-type row may come first, from another shard
@@ -371,12 +371,12 @@ def _match(checkpoint: Checkpoint, layout: Layout, n_layers: int, model: nn.Modu
     plain = {name: names.plain_name(name, layout) for name in checkpoint.shapes}
     wanted = {name: short for name, short in plain.items() if not names.is_unused(short, layout)}
     where = {short: checkpoint.file_of[name] for name, short in wanted.items()}
-    _check_names(checkpoint.path, set(wanted.values()), set(slots), where)
+    check_names(checkpoint.path, set(wanted.values()), set(slots), where)
     if len(wanted) != len(slots):
         twice = sorted(name for name, short in wanted.items() if short != name and short in wanted)
         raise ModelError(f"{checkpoint.path}: tensors are there twice, with and without a prefix: {', '.join(twice)}")
     for name, short in wanted.items():
-        _check_shape(where[short], name, checkpoint.shapes[name], _published_shape(slots[short], shapes))
+        check_shape(where[short], name, checkpoint.shapes[name], _published_shape(slots[short], shapes))
     return {name: slots[short] for name, short in wanted.items()}
 
 
@@ -386,13 +386,14 @@ def _published_shape(slot: Slot, shapes: Mapping[str, tuple[int, ...]]) -> tuple
     return (TOKEN_TYPES, *rest) if slot.add_first_row else (rows // slot.parts, *rest)
 
 
-def _adopt(model: Model, tensors: dict[str, Tensor], dtype: torch.dtype) -> Model:
+def adopt(model: Model, tensors: dict[str, Tensor], dtype: torch.dtype) -> Model:
     """Make the tensors the model's own parameters, without a copy."""
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()}, strict=True, assign=True)
     return model.eval()
 
 
-def _check_names(path: Path, found: set[str], expected: set[str], where: Mapping[str, Path] | None = None) -> None:
+def check_names(path: Path, found: set[str], expected: set[str], where: Mapping[str, Path] | None = None) -> None:
+    """These names must be exactly those expected; a ModelError names what is unknown or missing."""
     unknown, missing = sorted(found - expected), sorted(expected - found)
     if unknown:
         file = (where or {}).get(unknown[0], path)
@@ -409,12 +410,14 @@ def _some(tensor_names: list[str], limit: int = 3) -> str:
     return ", ".join(tensor_names[:limit]) + more
 
 
-def _check_shape(path: Path, name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def check_shape(path: Path, name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """A ModelError names a tensor of another shape."""
     if shape != expected:
         raise ModelError(f"{path}: tensor {name} has shape {list(shape)}, expected {list(expected)}")
 
 
-def _check_values(path: Path, name: str, tensor: Tensor) -> None:
+def check_values(path: Path, name: str, tensor: Tensor) -> None:
+    """A ModelError names a tensor that is not floating point, or not finite."""
     if not tensor.is_floating_point():
         raise ModelError(f"{path}: tensor {name} is {str(tensor.dtype).removeprefix('torch.')}, not floating point")
     # A sum is finite unless a value is not, or it overflows; it is 10 times as fast as looking at every value.
