@@ -26,13 +26,15 @@ def test_points_are_few_and_lose_nothing(n: int) -> None:
 
 def test_a_share_is_undefined_where_nothing_was_read_and_never_above_one() -> None:
     timeline = Timeline()
-    timeline.add(Stretch(wall_s=0.5, cpu_s=1.02, sequences=3, tokens=30))
+    timeline.add(Stretch(wall_s=0.5, cpu_s=1.02, sequences=3, tokens=30))  # the clock's lag
+    timeline.add(Stretch(wall_s=0.5, cpu_s=1.2))
     timeline.add(Stretch())
-    full, empty = timeline.as_records(cores=2)
+    full, impossible, empty = timeline.as_records(cores=2)
     assert full == {
         "seconds": 0.5, "sequences": 3, "tokens": 30, "sequences_per_s": 6.0, "tokens_per_s": 60.0,
         "cpu": 1.0, "gpu": None,
     }  # fmt: skip
+    assert impossible["cpu"] is None
     assert (empty["sequences_per_s"], empty["cpu"]) == (None, None)
 
 

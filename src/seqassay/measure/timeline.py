@@ -6,6 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_POINTS = 200
+# The process's clock counts other threads' time up to the last scheduler tick alone: at most 10 ms a core and reading.
+CLOCK_LAG_S = 0.01
+
+
+def cpu_share(cpu_s: float, wall_s: float, *, cores: int, n_stretches: int = 1) -> float | None:
+    """Processor time over what ``cores`` could have given in that time, at most 1; None where it is impossible.
+
+    It is impossible beyond the clock's lag at both ends of every stretch: then the process ran on other cores too.
+    """
+    share = cpu_s / (wall_s * cores)
+    if not 0 <= share <= 1 + 2 * CLOCK_LAG_S * n_stretches / wall_s:
+        return None
+    return min(1.0, share)
 
 
 @dataclass(slots=True)
@@ -69,6 +82,7 @@ class Timeline:
         for point in points:
             seconds, sequences, tokens = seconds + point.wall_s, sequences + point.sequences, tokens + point.tokens
             wall_s = point.wall_s
+            cpu = cpu_share(point.cpu_s, wall_s, cores=cores) if wall_s else None
             records.append(
                 {
                     "seconds": round(seconds, 3),
@@ -76,8 +90,7 @@ class Timeline:
                     "tokens": tokens,
                     "sequences_per_s": round(point.sequences / wall_s, 1) if wall_s else None,
                     "tokens_per_s": round(point.tokens / wall_s, 1) if wall_s else None,
-                    # other threads' time reaches the process's clock a scheduler tick late: a point may seem over full
-                    "cpu": round(min(1.0, point.cpu_s / (wall_s * cores)), 4) if wall_s else None,
+                    "cpu": None if cpu is None else round(cpu, 4),
                     "gpu": round(point.device_sum / point.device_n, 4) if point.device_n else None,
                 }
             )

@@ -19,15 +19,12 @@ from typing import Any
 
 import torch
 
-from seqassay.errors import SeqassayError
 from seqassay.measure.nvml import UTILISATION_WINDOW_S, DeviceMonitor, DeviceReading
 from seqassay.measure.progress import RunProgress
-from seqassay.measure.timeline import Stretch, Timeline
+from seqassay.measure.timeline import Stretch, Timeline, cpu_share
 
 INTERVAL_S = 0.5
 WORK = "work"  # everything from the first shard to the last output
-# The process's clock counts other threads' time up to the last scheduler tick alone: at most 10 ms a core and reading.
-CLOCK_LAG_S = 0.01
 _SHORTEST_S = 0.2  # below, a stretch's share is more the clock's lag than the processor's work
 
 
@@ -51,12 +48,14 @@ class _StageUse:
 
     Attributes:
         n_stretches: how many readings of the processor's clock lie between its first and its last.
+        impossible: a stretch took more processor time than the cores can give.
         cpu: shares of the stretches that were long enough.
     """
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
     n_stretches: int = 0
+    impossible: bool = False
     cpu: _Spread = field(default_factory=_Spread)
     device: _Spread = field(default_factory=_Spread)
     memory: _Spread = field(default_factory=_Spread)
@@ -113,11 +112,7 @@ class UtilisationSampler:
         self._monitor.__exit__()
 
     def as_record(self) -> dict[str, Any]:
-        """Figures up to now, by stage: value, minimum and maximum, number of readings, and why where there is none.
-
-        Raises:
-            SeqassayError: a share outside 0 to 1, which is a fault of the program.
-        """
+        """Figures up to now, by stage: value, minimum and maximum, number of readings, and why where there is none."""
         with self._lock:
             self._cut()
             energy_j = self._monitor.energy_j()
@@ -175,7 +170,11 @@ class UtilisationSampler:
             use = self._uses[name]
             use.wall_s, use.cpu_s, use.n_stretches = use.wall_s + wall_s, use.cpu_s + cpu_s, use.n_stretches + 1
             if wall_s >= _SHORTEST_S:
-                use.cpu.add(self._share(cpu_s, wall_s, 1, name))
+                share = cpu_share(cpu_s, wall_s, cores=self.cores)
+                if share is None:
+                    use.impossible = True
+                else:
+                    use.cpu.add(share)
 
     def _count_reading(self, reading: DeviceReading) -> None:
         for name, since in self._on_since.items():
@@ -199,7 +198,7 @@ class UtilisationSampler:
         return {
             "stage": name,
             "seconds": round(use.wall_s, 3),
-            "cpu": self._cpu_figure(name, use),
+            "cpu": self._cpu_figure(use),
             "gpu": self._device_figure(use),
             "gpu_memory": {
                 "n": use.memory.n,
@@ -209,10 +208,12 @@ class UtilisationSampler:
             },
         }
 
-    def _cpu_figure(self, name: str, use: _StageUse) -> dict[str, Any]:
+    def _cpu_figure(self, use: _StageUse) -> dict[str, Any]:
         if use.wall_s < _SHORTEST_S or use.wall_s / use.n_stretches < _SHORTEST_S / 2:
             return _undefined(use.cpu.n, "its stretches are too short for the processor's clock")
-        share = self._share(use.cpu_s, use.wall_s, use.n_stretches, name)
+        share = cpu_share(use.cpu_s, use.wall_s, cores=self.cores, n_stretches=use.n_stretches)
+        if share is None or use.impossible:
+            return _undefined(0, f"it came out above what {self.cores} cores can give: threads run on others too")
         return _figure(share, use.cpu)
 
     def _device_figure(self, use: _StageUse) -> dict[str, Any]:
@@ -223,18 +224,10 @@ class UtilisationSampler:
     def _why_no_reading(self, what: str) -> str:
         return self._monitor.why[what] or f"it never lasted the {UTILISATION_WINDOW_S:g} s that a reading looks back"
 
-    def _share(self, cpu_s: float, wall_s: float, n_stretches: int, name: str) -> float:
-        """Processor time over what all cores could have given; at most 1 but for the clock's lag."""
-        share = cpu_s / (wall_s * self.cores)
-        possible = 1 + CLOCK_LAG_S * 2 * n_stretches / wall_s
-        if not 0 <= share <= possible:
-            raise SeqassayError(f"processor utilisation of {name} came out as {share:.3f}, outside 0 to 1")
-        return min(1.0, share)
-
 
 def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores that this process may use (on Linux: its main thread, whichever thread asks)."""
+    return len(os.sched_getaffinity(os.getpid())) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _clocks() -> tuple[float, float]:

@@ -34,6 +34,7 @@ _VALUES: dict[str, tuple[str, Show]] = {
     "loader_wait_max_s": ("loader wait, longest (s)", _plain),
     "ready_queue_empty": ("ready queue found empty", _share),
     "ready_queue_full": ("ready queue found full", _share),
+    "write_queue_full": ("write queue found full", _share),
     "cpu_utilisation": ("CPU utilisation, whole work", _share),
     "cpu_utilisation_embedding": ("CPU utilisation, embedding", _share),
     "gpu_utilisation": ("GPU utilisation, embedding", _share),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from seqassay.predict.record import RECORD_FORMAT
 from seqassay.prove import record as evaluation
 from seqassay.prove.compare import record as comparison
+from seqassay.prove.pipeline import record as pipeline
 from seqassay.prove.speed import record as speed
 
 Range = tuple[float, float]
@@ -18,6 +19,7 @@ KINDS = {
     "comparison": (comparison.FORMAT, ("1.0",)),
     "run": (RECORD_FORMAT, ("1.2", "1.3", "1.4")),
     "speed": (speed.FORMAT, (speed.VERSION,)),
+    "pipeline": (pipeline.FORMAT, (pipeline.VERSION,)),
 }
 SHARE: Range = (0.0, 1.0)
 AMOUNT: Range = (0.0, math.inf)  # counts, seconds, rates
@@ -25,10 +27,10 @@ AMOUNT: Range = (0.0, math.inf)  # counts, seconds, rates
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """A figure by its known name; ``kind`` and ``path`` are None while no record holds it."""
+    """A figure by its known name, and where it stands; ``kind`` is None where records of several kinds hold it."""
 
     kind: str | None
-    path: str | None
+    path: str
     range: Range
 
 
@@ -37,8 +39,8 @@ CRITERIA = {
     "consensus_agreement": Criterion("comparison", "levels.sequences.labels.agreement_with_missing", SHARE),
     "gpu_utilisation": Criterion("run", "utilisation.by_stage.embedding.gpu", SHARE),
     "packing_efficiency": Criterion("run", "packing.efficiency", SHARE),
-    "scaling": Criterion(None, None, AMOUNT),
-    "speed_up": Criterion("speed", "values.speed_up", AMOUNT),
+    "scaling": Criterion("pipeline", "scaling.on_two", AMOUNT),
+    "speed_up": Criterion(None, "values.speed_up", AMOUNT),
     "accuracy_drop": Criterion("evaluation", "comparison.accuracy_drop", (-1.0, 1.0)),
 }
 
@@ -62,5 +64,7 @@ def range_of(kind: str, path: str, form: str) -> Range:
         return comparison.range_of(path)
     if kind == "speed":
         return speed.range_of(path)
+    if kind == "pipeline":
+        return pipeline.range_of(path)
     low, high = evaluation.range_of(path)
     return (low - high, high - low) if form == "difference" else (low, high)

@@ -60,15 +60,15 @@ def decide(figure: Figure, bound: str, limit: Fraction) -> tuple[str, str]:
 def _judge(gate: Gate, file: GatesFile, records: Sequence[Record]) -> dict[str, Any]:
     criterion = CRITERIA.get(gate.metric)
     path = gate.metric if criterion is None else criterion.path
-    kind = gate.kind if criterion is None else criterion.kind
+    kind = gate.kind if criterion is None or criterion.kind is None else criterion.kind
     if criterion is not None:
         _check_limit(gate, file, criterion.range)
     candidates = [record for record in records if kind in (None, record.kind)]
     results, why_missing = [], []
-    for record in candidates if path is not None else ():
+    for record in candidates:
         why_not = _why_not_held(gate.metric, record)
         try:
-            figure = find(record, path) if path is not None and not why_not else None
+            figure = None if why_not else find(record, path)
         except InputError as error:
             raise InputError(f"gate {gate.name!r}: {error.message}", path=file.path, line=gate.line) from error
         if figure is None:
@@ -82,12 +82,7 @@ def _judge(gate: Gate, file: GatesFile, records: Sequence[Record]) -> dict[str, 
             f"gate {gate.name!r}: no record given holds the metric {gate.metric!r}", path=file.path, line=gate.line,
             hint=f"a metric is a place in a record, as in values.roc_auc, or one of: {', '.join(CRITERIA)}",
         )  # fmt: skip
-    if results:
-        reason = ""
-    elif path is None:
-        reason = "no command writes it into a record yet"
-    else:
-        reason = "; ".join(why_missing) or f"no record of the kind {kind!r} was given"
+    reason = "" if results else "; ".join(why_missing) or f"no record of the kind {kind!r} was given"
     return {
         "name": gate.name,
         "metric": gate.metric,
@@ -120,6 +115,8 @@ def _why_not_held(metric: str, record: Record) -> str:
     """Why a record does not hold what its place would say."""
     if metric in ("wall_time", "wall_s") and record.kind == "run" and record.content["resumed_sequences"]:
         return "the run was resumed, and its wall time is that of the last part alone"
+    if metric in ("speed_up", "values.speed_up") and record.kind == "pipeline":
+        return "" if record.content["values"]["speed_up"]["over"] else "it was measured without a baseline"
     return ""
 
 

@@ -14,6 +14,7 @@ from seqassay.measure.schema import check_schema
 from seqassay.prove.compare.record import check_record as check_comparison
 from seqassay.prove.gates.criteria import KINDS, range_of
 from seqassay.prove.outputs import METRICS
+from seqassay.prove.pipeline.record import check_record as check_pipeline
 from seqassay.prove.record import check_record as check_evaluation
 from seqassay.prove.speed.record import check_record as check_speed
 
@@ -87,6 +88,8 @@ def read_record(path: Path) -> Record:
             check_comparison(content)
         elif kind == "speed":
             check_speed(content)
+        elif kind == "pipeline":
+            check_pipeline(content)
         elif content["status"] != "done":
             raise InputError(
                 f"the run is {content['status']}: only a finished one can be judged", path=path, hint="resume it first"
@@ -184,7 +187,7 @@ def _kind_of(content: Any, path: Path) -> str:
     formats = {name: (kind, versions) for kind, (name, versions) in KINDS.items()}
     if not isinstance(content, dict) or content.get("format") not in formats:
         said = content.get("format") if isinstance(content, dict) else None
-        known = "metrics.json of `evaluate`, `compare` and `benchmark speed`, and run.json of `predict`"
+        known = "metrics.json of `evaluate`, `compare` and `benchmark`, and run.json of `predict`"
         raise InputError(f"is no record that a gate can be set on (its format is {said!r})", path=path, hint=known)
     kind, versions = formats[content["format"]]
     if content.get("version") not in versions:

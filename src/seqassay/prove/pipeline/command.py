@@ -142,6 +142,7 @@ class Bench:
     def run_pairs(self, first: Setup, second: Setup, n_pairs: int) -> tuple[Case, Case]:
         """Fresh runs of two cases in pairs, apart from those before."""
         pair = Case(first), Case(second)
+        self._progress.total_sequences = (self._progress.total_sequences or 0) + 2 * n_pairs
         for round_ in range(n_pairs):
             for i in self._rng.permutation(2):
                 if all(case.failure is None for case in pair):

@@ -25,7 +25,8 @@ def sample_of(result: Mapping[str, Any], workload: Workload, round_: int, positi
     """
     record, seconds = result["record"], result["seconds"]
     use = {entry["stage"]: entry for entry in record["utilisation"]["by_stage"]}
-    ready, tokens = record["queues"]["ready"], record["packing"]["real_tokens"]
+    ready, to_write = (record["queues"][name] for name in ("ready", "to_write"))
+    tokens = record["packing"]["real_tokens"]
     return {
         "round": round_,
         "position": position,
@@ -41,6 +42,7 @@ def sample_of(result: Mapping[str, Any], workload: Workload, round_: int, positi
         "shards": record["shards"],
         "ready_queue_empty": ready["found_empty"] / ready["visits"] if ready["visits"] else None,
         "ready_queue_full": ready["found_full"] / ready["visits"] if ready["visits"] else None,
+        "write_queue_full": to_write["found_full"] / to_write["visits"] if to_write["visits"] else None,
         "cpu_utilisation": use["work"]["cpu"],
         "cpu_utilisation_embedding": use["embedding"]["cpu"],
         "gpu_utilisation": use["embedding"]["gpu"],
@@ -79,7 +81,7 @@ def values_of(samples: Sequence[Sample], workload: Workload) -> dict[str, Any]:
     return {
         **{name: plain(name) for name in ("wall_s", "sequences_per_s", "tokens_per_s", "bases_per_s")},
         **{name: plain(name) for name in ("packing_efficiency", "loader_wait_mean_s", "loader_wait_max_s")},
-        **{name: plain(name) for name in ("ready_queue_empty", "ready_queue_full")},
+        **{name: plain(name) for name in ("ready_queue_empty", "ready_queue_full", "write_queue_full")},
         **{name: busy(name) for name in ("cpu_utilisation", "cpu_utilisation_embedding", "gpu_utilisation")},
         "gpu_memory_bytes": _over(
             [sample["gpu_memory_bytes"]["max_bytes"] for sample in samples], memory.get("why_undefined", "")

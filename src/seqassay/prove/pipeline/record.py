@@ -27,7 +27,7 @@ METHOD = {
     "recommendation": "the fastest setting of the sweep is run again beside the current one; those runs decide",
 }
 _SHARES = (
-    "share", "packing_efficiency", "ready_queue_empty", "ready_queue_full", "cpu_utilisation",
+    "share", "packing_efficiency", "ready_queue_empty", "ready_queue_full", "write_queue_full", "cpu_utilisation",
     "cpu_utilisation_embedding", "gpu_utilisation", "model_flop_utilisation", "telemetry_share", "agreement",
 )  # fmt: skip
 _SLACK = 1e-9
