@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,15 @@ from seqassay.evaluate.classification import (
     outcome,
     rates,
 )
+from seqassay.evaluate.intervals import difference_interval, effective_number, figure_interval
 
-# With fewer clusters of a class than this, resampling them says next to nothing about the spread: no interval is given.
+# With fewer clusters of a class than this (of equal size; of unequal ones more), resampling them says next to nothing
+# about the spread: no interval is given. Below FEW_CLUSTERS intervals hold the truth, but more often than they claim.
 FEWEST_CLUSTERS = 5
+FEW_CLUSTERS = 15
+WILSON_OF_CLUSTERS = "Wilson 1927, of units: every one is alike, and resampling them shows no spread"
+_SHARES = ("accuracy", "recall", "specificity")
+_DECIMALS = 12  # figures of samples that differ by less are the same but for rounding
 _MOST_UNDEFINED = 0.05  # share of bootstrap samples without the figure, above which its interval is not given
 _SAMPLED_VALUES = 2**19  # weights in memory at a time (4 MiB); four times more or fewer are slower
 _EXACT_PAIRS = 10_000  # discordant pairs up to which McNemar's test sums integers (0.05 s)
@@ -55,13 +62,18 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Percentile interval of a bootstrap; ``low`` and ``high`` are NaN where ``reason`` says why there is none."""
+    """Interval of a bootstrap; ``low`` and ``high`` are NaN where ``reason`` says why there is none.
+
+    Attributes:
+        by: another method, where resampling shows no spread.
+    """
 
     low: float
     high: float
     n_samples: int
     n_undefined: int
     reason: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,40 +82,89 @@ class Bootstrap:
 
     Attributes:
         samples: by name of the score set, then of the figure: ``float64[S]``.
+        values: the figures of the examples themselves, by the same names.
         n_clusters: clusters drawn from; ``n_clusters_by_class``: those with an example of class 0, of class 1.
+        effective_by_class: how many clusters of equal size those of a class are worth.
     """
 
     samples: Mapping[str, Mapping[str, FloatArray]]
+    values: Mapping[str, Mapping[str, float]]
     n_clusters: int
     n_clusters_by_class: tuple[int, int]
+    effective_by_class: tuple[float, float]
+
+    def effective(self, figure: str) -> float:
+        """Effective clusters that a figure rests on: those of the class that has fewer."""
+        return min(self.effective_by_class[needed] for needed in FIGURES[figure])
 
     def interval(self, figure: str, of: str, *, minus: str | None = None, level: float = 0.95) -> Interval:
-        """Interval of a figure, or of its difference to another score set's, sample by sample.
+        """Interval of a figure, or of its difference to another score set's in the same samples; see `intervals`.
+
+        Where all or none of a share's examples are right, every sample is the same: the interval is then Wilson's, of
+        the clusters.
 
         Raises:
             UsageError: no such figure or score set; a level that is not between 0 and 1.
         """
         if not 0 < level < 1:
             raise UsageError(f"an interval's level is between 0 and 1, not {level}")
-        for name in (of, minus or of):
+        names = (of, minus) if minus else (of,)
+        for name in names:
             if name not in self.samples or figure not in self.samples[name]:
                 raise UsageError(f"no figure {figure!r} of {name!r} in this bootstrap")
-        values_S = self.samples[of][figure] - (self.samples[minus][figure] if minus else 0.0)
-        n_undefined = int(np.isnan(values_S).sum())
-        reason = ""
+        samples_KS = np.stack([self.samples[name][figure] for name in names])
+        n_undefined = int(np.isnan(samples_KS).any(axis=0).sum())
+        reason, by, ends = self._why_too_few(figure), "", (math.nan, math.nan)
+        if not reason and n_undefined > _MOST_UNDEFINED * samples_KS.shape[1]:
+            reason = f"undefined in {n_undefined} of {samples_KS.shape[1]} samples"
+        if not reason:
+            constant = [_the_same(row) for row in samples_KS]
+            values = [self.values[name][figure] for name in names]
+            n = self.effective(figure)
+            if any(value is not None for value in constant):
+                by, ends, reason = self._without_spread(figure, names, constant, level)
+            elif minus:
+                ends = difference_interval(figure, (values[0], values[1]), samples_KS, n, level=level)
+            else:
+                ends = figure_interval(figure, values[0], samples_KS[0], n, level=level)
+        return Interval(*ends, samples_KS.shape[1], n_undefined, reason, by)
+
+    def _why_too_few(self, figure: str) -> str:
         for needed in FIGURES[figure]:
-            if self.n_clusters_by_class[needed] < FEWEST_CLUSTERS:
-                reason = (
-                    f"{self.n_clusters_by_class[needed]} clusters of class {CLASS_NAMES[needed]}: too few to resample"
+            n, effective = self.n_clusters_by_class[needed], self.effective_by_class[needed]
+            if n < FEWEST_CLUSTERS:
+                return f"{n} clusters of class {CLASS_NAMES[needed]}: too few to resample"
+            if effective < FEWEST_CLUSTERS:
+                return (
+                    f"{n} clusters of class {CLASS_NAMES[needed]} are worth {effective:.1f} of equal size: "
+                    "too few to resample"
                 )
-        if not reason and n_undefined > _MOST_UNDEFINED * len(values_S):
-            reason = f"undefined in {n_undefined} of {len(values_S)} samples"
-        if not reason and not minus and len(values_S) > 1 and np.nanmin(values_S) == np.nanmax(values_S):
-            reason = f"{np.nanmin(values_S):g} in every sample: resampling cannot tell how far from it the truth may be"
-        if reason:
-            return Interval(math.nan, math.nan, len(values_S), n_undefined, reason)
-        low, high = np.nanpercentile(values_S, [50 * (1 - level), 50 * (1 + level)]).tolist()
-        return Interval(low, high, len(values_S), n_undefined)
+        return ""
+
+    def _without_spread(
+        self, figure: str, names: tuple[str, ...], constant: list[float | None], level: float
+    ) -> tuple[str, tuple[float, float], str]:
+        """Method, ends, and why there are none, where at least one score set has the same figure in every sample."""
+        nothing = (math.nan, math.nan)
+        if len(names) == 2 and constant[0] == constant[1]:
+            return "", (0.0, 0.0), ""  # no sample tells them apart
+        value = next(value for value in constant if value is not None)
+        if figure not in _SHARES or value not in (0.0, 1.0):
+            return "", nothing, f"{value:g} in every sample: resampling cannot tell how far from it the truth may be"
+        n = self.effective(figure)
+        ends = [
+            figure_interval(figure, self.values[name][figure], self.samples[name][figure], n, level=level)
+            if value is None
+            else share_interval(value * n, n, level=level)
+            for name, value in zip(names, constant, strict=True)
+        ]
+        if len(names) == 1:
+            return WILSON_OF_CLUSTERS, ends[0], ""
+        # Square and add (Newcombe 1998): the two are taken as independent, since no sample shows how they go together.
+        first, second = (self.values[name][figure] for name in names)
+        low = first - second - math.hypot(first - ends[0][0], ends[1][1] - second)
+        high = first - second + math.hypot(ends[0][1] - first, second - ends[1][0])
+        return f"Newcombe 1998, of {WILSON_OF_CLUSTERS}", (max(-1.0, low), min(1.0, high)), ""
 
 
 def bootstrap(
@@ -149,12 +210,22 @@ def bootstrap(
         for name, summed in sums.items():
             for figure, values in summed.figures(times_SC, balanced=balance is not None).items():
                 samples[name].setdefault(figure, []).append(values)
-    is_viral = next(iter(checked.values())).is_viral
+    first_set = next(iter(checked.values()))
+    is_viral, weight_N = first_set.is_viral, first_set.weights if balance is None else balance.weights()
     by_class = (len(np.unique(cluster_N[~is_viral])), len(np.unique(cluster_N[is_viral])))
     joined = {
         name: {figure: np.concatenate(parts) for figure, parts in figures.items()} for name, figures in samples.items()
     }
-    return Bootstrap(joined, n_clusters, by_class)
+    once = np.ones((1, n_clusters))
+    of_all = {
+        name: {figure: float(found[0]) for figure, found in summed.figures(once, balanced=balance is not None).items()}
+        for name, summed in sums.items()
+    }
+    worth = [
+        effective_number(np.bincount(cluster_N, weight_N * of_class).astype(np.float64))
+        for of_class in (~is_viral, is_viral)
+    ]
+    return Bootstrap(joined, of_all, n_clusters, by_class, (worth[0], worth[1]))
 
 
 class _Sums:
@@ -222,18 +293,24 @@ def mcnemar(labels: npt.ArrayLike, first_calls: npt.ArrayLike, second_calls: npt
     return McNemar(b, c, min(1.0, 2 * tail), p_mid)
 
 
-def share_interval(k: int, n: int) -> tuple[float, float]:
-    """95% interval (Wilson 1927) of a share of which ``k`` of ``n`` independent examples were seen.
+def share_interval(k: float, n: float, *, level: float = 0.95) -> tuple[float, float]:
+    """Interval (Wilson 1927) of a share of which ``k`` of ``n`` independent examples were seen.
 
     Raises:
         UsageError: no example, or more seen than there are.
     """
     if not 0 <= k <= n or n == 0:
         raise UsageError(f"{k} of {n} is no share")
-    z = 1.959963984540054
+    z = NormalDist().inv_cdf((1 + level) / 2)
     centre = (k + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _the_same(samples_S: FloatArray) -> float | None:
+    """The figure that every sample has, if they all have one."""
+    low, high = float(np.nanmin(samples_S)), float(np.nanmax(samples_S))
+    return round(low, _DECIMALS) if high - low < 10.0**-_DECIMALS else None
 
 
 def _binomial_half(k: int, n: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from seqassay.errors import InputError
 from seqassay.evaluate.classification import FIGURES, Metrics, metrics
+from seqassay.evaluate.intervals import effective_number
 from seqassay.evaluate.uncertainty import FEWEST_CLUSTERS, Bootstrap, bootstrap, mcnemar, share_interval
 from seqassay.models.bundle import Bundle
 from seqassay.predict.consensus import VIRUS_THRESHOLD
@@ -51,7 +52,7 @@ def compare_bundles(
     rows = {name: _paired_row(name, found, samples, same_model) for name in FIGURES}
     differs = candidate.is_virus[kept] != baseline.is_virus[kept]
     if not differs.any() and not same_model:
-        rows["accuracy"] |= _of_agreement(samples.n_clusters)
+        rows["accuracy"] |= _of_agreement(effective_number(np.bincount(units).astype(np.float64)))
     test = mcnemar(labels, candidate.is_virus[kept], baseline.is_virus[kept])
     n, theirs_alone = len(labels), int((baseline.has_score & ~candidate.has_score).sum())
     drop = Fraction(test.only_second_right - test.only_first_right, n)
@@ -90,14 +91,14 @@ def _paired_row(name: str, found: dict[str, Metrics], samples: Bootstrap, same_m
     return row
 
 
-def _of_agreement(n_units: int) -> dict[str, Any]:
+def _of_agreement(n_units: float) -> dict[str, Any]:
     """Interval of a difference of accuracy where two models call every sequence alike.
 
     Resampling gives an interval of no width, however few the units are. The difference is at most the share of units
     in which calls differ, and 0 of ``n_units`` were seen to.
     """
     if n_units < FEWEST_CLUSTERS:
-        return {"interval_95": None, "why_no_interval": f"{n_units} units: too few to resample"}
+        return {"interval_95": None, "why_no_interval": f"{n_units:.1f} units of equal size: too few to resample"}
     most = share_interval(0, n_units)[1]
     return {"interval_95": [-most, most], "interval_by": "Wilson 1927, of the units in which calls differ (none does)"}
 

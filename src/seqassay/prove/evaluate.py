@@ -16,12 +16,15 @@ from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.prove.baseline import check_same_test_set, read_baseline_metrics
 from seqassay.prove.comparison import accuracy_gate, compare_bundles, compare_with_metrics
 from seqassay.prove.figures import (
+    INTERVAL,
     SAMPLES,
     SEED,
     by_group,
     by_length,
     calibration_and_curves,
     coverage,
+    effective_units,
+    notes_on_intervals,
     overall,
     set_statistics,
 )
@@ -71,6 +74,8 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     examples, units = test_set.examples, test_set.examples.units(settings.unit)
     record = _opening(settings, bundle, test_set)
     record |= {"test_set": set_statistics(examples, units), "scored": coverage(examples, candidate)}
+    record["scored"]["effective_units"] = effective_units(examples, candidate, units)
+    record["notes"] += notes_on_intervals(record["scored"]["effective_units"])
     record |= overall(examples, candidate, units)
     record |= {"by_group": by_group(examples, candidate, units), "by_length": by_length(examples, candidate, units)}
     record |= calibration_and_curves(
@@ -119,7 +124,7 @@ def _opening(settings: EvaluateSettings, bundle: Bundle, test_set: EvaluationSet
             "unit": settings.unit,
             "bootstrap_samples": SAMPLES,
             "seed": SEED,
-            "interval": "95%, percentile bootstrap over units",
+            "interval": INTERVAL,
         },
         "device": device_name(resolve_device(settings.device)),
         "precision": bundle.precision,

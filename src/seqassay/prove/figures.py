@@ -1,7 +1,7 @@
 """Every figure of a scored test set, with its number of examples and its interval, as parts of the record.
 
-Figures are about the examples that have a score; how many have none, and why, stands beside them. Intervals are 95%
-percentile bootstrap intervals over whole genomes or taxa.
+Figures are about the examples that have a score; how many have none, and why, stands beside them. Intervals are 95%,
+by bootstrap over whole genomes or taxa (see `seqassay.evaluate.intervals`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from seqassay.evaluate.classification import (
     Metrics,
     metrics,
 )
+from seqassay.evaluate.intervals import effective_number
 from seqassay.evaluate.reliability import (
     BINS,
     bootstrap_reliability,
@@ -26,7 +27,7 @@ from seqassay.evaluate.reliability import (
     log_loss,
     reliability_curve,
 )
-from seqassay.evaluate.uncertainty import FEWEST_CLUSTERS, Bootstrap, Interval, bootstrap, share_interval
+from seqassay.evaluate.uncertainty import FEW_CLUSTERS, FEWEST_CLUSTERS, Bootstrap, Interval, bootstrap
 from seqassay.models.calibration import Calibration
 from seqassay.predict.consensus import NO_FRAME, VIRUS_THRESHOLD
 from seqassay.prove.curves import calibration_bins, curves_of, score_histogram
@@ -35,7 +36,10 @@ from seqassay.prove.scores import ScoredExamples, count_statuses
 from seqassay.prove.test_set import Examples
 
 SAMPLES, SEED = 1000, 0
-WILSON = "Wilson 1927, of units: every one is alike, and resampling them shows no spread"
+INTERVAL = (
+    "95%, bootstrap over units: Student's t of log-odds (Fisher's z of mcc), degrees of freedom from the effective "
+    "number of units of the class that has fewer"
+)
 LENGTH_EDGES = (0, 100, 150, 250, 300, 500, 1000, 3000)  # bases; the last bin has no end
 _SAMPLED_CLUSTERS = 2**22  # drawn at a time by `bootstrap_reliability`: 32 MiB
 
@@ -66,6 +70,27 @@ def set_statistics(examples: Examples, units: IntArray) -> dict[str, Any]:
         if lengths is None
         else {"min": int(lengths.min()), "median": float(np.median(lengths)), "max": int(lengths.max())},
     }
+
+
+def effective_units(examples: Examples, scores: ScoredExamples, units: IntArray) -> dict[str, float]:
+    """How many units of equal size those of each label are worth, by their scored sequences."""
+    return {
+        name: round(
+            effective_number(np.bincount(units[scores.has_score & (examples.labels == label)]).astype(float)), 1
+        )
+        for label, name in enumerate(("others", "viral"))
+    }
+
+
+def notes_on_intervals(effective: dict[str, float]) -> list[str]:
+    """That intervals rest on few units, where they do."""
+    few = [f"{n:g} {name}" for name, n in effective.items() if n < FEW_CLUSTERS]
+    if not few:
+        return []
+    return [
+        f"intervals rest on few units ({' and '.join(few)}, counted as units of equal size): with fewer than "
+        f"{FEW_CLUSTERS} of a class they are wider than they need be, with fewer than {FEWEST_CLUSTERS} there are none"
+    ]
 
 
 def coverage(examples: Examples, scores: ScoredExamples) -> dict[str, Any]:
@@ -174,37 +199,15 @@ def figure(found: Metrics, samples: Bootstrap, name: str, of: str = "scores") ->
     entry: dict[str, Any] = {"value": value, "interval_95": None, "n": found.n}
     if value is None:
         return {**entry, "why_undefined": found.undefined[name]}
-    units_right = _units_all_alike(samples, name, of)
-    if units_right is not None:
-        return {**entry, "interval_95": list(share_interval(*units_right)), "interval_by": WILSON}
     return {**entry, **interval_entry(samples.interval(name, of))}
-
-
-def _units_all_alike(samples: Bootstrap, name: str, of: str) -> tuple[int, int] | None:
-    """Units called right and units, where all or none of a share's examples are right; None elsewhere.
-
-    Every bootstrap sample is the same then, and its interval of no width would claim certainty.
-    """
-    values_S = samples.samples[of][name]
-    n_units = {
-        "accuracy": samples.n_clusters,
-        "recall": samples.n_clusters_by_class[1],
-        "specificity": samples.n_clusters_by_class[0],
-    }.get(name, 0)
-    if n_units < FEWEST_CLUSTERS:
-        return None
-    known_S = values_S[~np.isnan(values_S)]
-    for share in (0, 1):
-        if (known_S == share).all():
-            return share * n_units, n_units
-    return None
 
 
 def interval_entry(interval: Interval) -> dict[str, Any]:
     """An interval as the record has it."""
     if interval.reason:
         return {"interval_95": None, "why_no_interval": interval.reason}
-    return {"interval_95": [interval.low, interval.high]}
+    entry: dict[str, Any] = {"interval_95": [interval.low, interval.high]}
+    return {**entry, "interval_by": interval.by} if interval.by else entry
 
 
 def _figures(labels: IntArray, score: FloatArray, units: IntArray) -> tuple[Metrics, Bootstrap]:
