@@ -37,15 +37,15 @@ def main() -> None:
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds of the warm-up and of the run, or what went wrong."""
     from seqassay.durable import disk_errors
-    from seqassay.errors import SeqassayError
+    from seqassay.errors import ResourceError, SeqassayError
 
     try:
         with disk_errors():
             measured = _reference(job) if job["kind"] == "reference" else _predict(job)
     except SeqassayError as error:
-        return {"error": error.message, "hint": error.hint}
+        return {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
     except MemoryError:
-        return {"error": "out of memory", "hint": ""}
+        return {"error": "out of memory", "hint": "", "exit_code": ResourceError.exit_code}
     return measured
 
 

@@ -36,7 +36,7 @@ from seqassay.prove.pipeline.labels import LEAST_AGREEMENT, compare_labels
 from seqassay.prove.pipeline.outputs import check_output_folder, write_outputs
 from seqassay.prove.pipeline.record import FORMAT, METHOD, VERSION, notes_on
 from seqassay.prove.pipeline.reference_files import check_reference, write_reference_files
-from seqassay.prove.pipeline.runner import Runner
+from seqassay.prove.pipeline.runner import Runner, error_of
 from seqassay.prove.pipeline.settings import PipelineSettings
 from seqassay.prove.pipeline.sweep import Decision, decide, sweep_record
 from seqassay.prove.pipeline.workload import Workload, read_workload
@@ -74,15 +74,19 @@ def benchmark_pipeline(settings: PipelineSettings, *, progress: RunProgress | No
         bench.run_rounds(wanted.setups, settings.repeats)
         main = bench.cases[wanted.main]
         if not main.runs:
-            raise SeqassayError(
-                f"{wanted.main.name}: {(main.failure or {})['error']}", hint=(main.failure or {})["hint"]
-            )
+            raise named(wanted.main, error_of(main.failure or {}))
         decision = decide(wanted, bench.cases, bench.run_pairs, settings.seed) if wanted.sweep else None
     record = build_record(settings, bench, decision)
     record["identity"] |= {"device": device_name(device), "precision": precision}
     record["wall_s"] = round(time.monotonic() - began, 3)
     write_outputs(settings.output_dir, record)
     return record
+
+
+def named(setup: Setup, error: SeqassayError) -> SeqassayError:
+    """The error with the case that it ended."""
+    error.message = f"{setup.name}: {error.message}"
+    return error
 
 
 @contextlib.contextmanager
@@ -154,7 +158,7 @@ class Bench:
         try:
             result = self._runner.run(case.setup, with_peak=case.setup == self.plan.main)
         except SeqassayError as error:
-            case.failure = {"round": round_, "error": error.message, "hint": error.hint}
+            case.failure = {"round": round_, "exit_code": error.exit_code, "error": error.message, "hint": error.hint}
             logger.warning("%s failed in round %d: %s", case.setup.name, round_ + 1, error.message)
             return
         finally:

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from seqassay.errors import SeqassayError
+from seqassay.errors import ResourceError, SeqassayError, UsageError
 from seqassay.models.bundle import Bundle
 from seqassay.predict.folder import RUN_RECORD
 from seqassay.prove.pipeline.cases import Setup
@@ -71,7 +71,7 @@ class Runner:
             raise SeqassayError(f"its process ended with {_ending(process.returncode)}: {last}")
         result: dict[str, Any] = json.loads(result_path.read_text(encoding="utf-8"))
         if "error" in result:
-            raise SeqassayError(result["error"], hint=result["hint"])
+            raise error_of(result)
         result["process_s"] = process_s
         result["record"] = None if setup.kind == "reference" else self._record(setup)
         return result
@@ -108,6 +108,12 @@ class Runner:
             "force": True,
         }
         return job | {"settings": settings}
+
+
+def error_of(failure: Mapping[str, Any]) -> SeqassayError:
+    """The error that ended a run, of the class that its exit code stands for."""
+    classes = {error.exit_code: error for error in (SeqassayError, UsageError, ResourceError)}
+    return classes.get(failure["exit_code"], SeqassayError)(failure["error"], hint=failure["hint"])
 
 
 @contextmanager
