@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from seqassay.cli import lm_data
 from seqassay.cli.lm_build import build_command
 from seqassay.cli.lm_export import export_command
 
@@ -13,4 +14,5 @@ def register(app: typer.Typer) -> None:
     lm = typer.Typer(help="Small language models: build to a parameter budget, export.", no_args_is_help=True)
     lm.command("build", no_args_is_help=True)(build_command)
     lm.command("export", no_args_is_help=True)(export_command)
+    lm_data.register(lm)
     app.add_typer(lm, name="lm")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-import logging
 import os
 import re
 import shutil
@@ -20,17 +19,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_url
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, listed at run time
+from huggingface_hub import HfApi
+from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 
 from seqassay.errors import ModelError, ResourceError, SeqassayError, UsageError
+from seqassay.hub import NETWORK_ERRORS, download_part
 from seqassay.models.bundle import file_sha256
 from seqassay.models.checkpoint import read_json_object
 from seqassay.models.registry import ENCODERS, PUBLISHED_BUNDLES, KnownEncoder, encoder_folder, how_to_install
@@ -38,12 +31,8 @@ from seqassay.models.weights import EncoderClass, describe_encoder, write_text_a
 
 MANIFEST = "manifest.json"
 DEFAULT_REVISION = "main"
-# The Hub client's errors derive from those of httpx or of requests, by its version; both are to be caught.
-_NETWORK_ERRORS: tuple[type[Exception], ...] = (OSError, *(base for base in HfHubHTTPError.__bases__))
 _SAFE_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 _BIN_SHARD = re.compile(r"pytorch_model-\d+-of-\d+\.bin")
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +104,7 @@ def fetch_encoder(name: str, *, revision: str | None = None, offline: bool = Fal
             for left in folder.glob(".*.partial"):  # of a revision that was never finished
                 left.unlink()
             return manifest
-    except _NETWORK_ERRORS as error:
+    except NETWORK_ERRORS as error:
         raise _network_failure(encoder, folder, error) from error
 
 
@@ -204,26 +193,9 @@ def _look_up(encoder: KnownEncoder, revision: str) -> tuple[str, dict[str, int],
 
 
 def _download(encoder: KnownEncoder, commit: str, name: str, size_bytes: int, folder: Path) -> Path:
-    """One file under a partial name, which keeps its bytes whatever happens; only what is missing is asked for."""
+    """One file under a partial name; only what is missing is asked for."""
     part = folder / f".{name}.{commit[:12]}.partial"
-    have = part.stat().st_size if part.exists() else 0
-    if have > size_bytes:  # not this file; or a mirror that does not tell sizes (0)
-        part.unlink()
-        have = 0
-    if have == size_bytes and size_bytes:
-        return part
-    log.info("%s: %s, %d of %d bytes are here", encoder.repo_id, name, have, size_bytes)
-    with part.open("ab") as file:
-        http_get(
-            hf_hub_url(encoder.repo_id, name, revision=commit, endpoint=os.environ.get("HF_ENDPOINT")),
-            file,
-            resume_size=have,
-            headers=build_hf_headers(library_name="seqassay"),
-            expected_size=size_bytes or None,
-            displayed_filename=name,
-        )
-        file.flush()
-        os.fsync(file.fileno())
+    download_part(encoder.repo_id, commit, name, part, size_bytes=size_bytes)
     return part
 
 

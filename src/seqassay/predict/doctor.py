@@ -47,6 +47,7 @@ EXTRAS = {
     "gpu": ("pynvml",),
     "h5": ("h5py",),
     "train": ("lightning", "sklearn", "Bio"),
+    "text": ("pyarrow",),
     "report": ("matplotlib",),
     "scan": ("ruptures", "matplotlib"),
     "reference": ("esm", "transformers", "Bio"),

@@ -1,0 +1,54 @@
+"""One file of the Hugging Face Hub under a partial name, which keeps its bytes whatever happens.
+
+Partial files are kept here by ourselves, because since its version 2 the Hub client throws them away.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from huggingface_hub import hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, listed at run time
+
+# The Hub client's errors derive from those of httpx or of requests, by its version; both are to be caught.
+NETWORK_ERRORS: tuple[type[Exception], ...] = (OSError, *(base for base in HfHubHTTPError.__bases__))
+
+log = logging.getLogger(__name__)
+
+
+def download_part(
+    repo_id: str, commit: str, name: str, part: Path, *, size_bytes: int, repo_type: str | None = None
+) -> None:
+    """Make ``part`` the whole file; only what is missing of it is asked for. ``HF_ENDPOINT`` names a mirror.
+
+    Args:
+        repo_id, commit, name: of the file.
+        part: where it is to lie; what is there is taken for its beginning.
+        size_bytes: of the file; 0 where a mirror does not tell.
+        repo_type: None for a model, ``dataset``.
+
+    Raises:
+        Exception: of ``NETWORK_ERRORS``; a full disk is among them.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    if have > size_bytes:  # not this file; or a mirror that does not tell sizes (0)
+        part.unlink()
+        have = 0
+    if have == size_bytes and size_bytes:
+        return
+    log.info("%s: %s, %d of %d bytes are here", repo_id, name, have, size_bytes)
+    with part.open("ab") as file:
+        http_get(
+            hf_hub_url(repo_id, name, revision=commit, repo_type=repo_type, endpoint=os.environ.get("HF_ENDPOINT")),
+            file,
+            resume_size=have,
+            headers=build_hf_headers(library_name="seqassay"),
+            expected_size=size_bytes or None,
+            displayed_filename=name,
+        )
+        file.flush()
+        os.fsync(file.fileno())
