@@ -33,7 +33,7 @@ def test_the_installed_command_scans_and_prints_its_summary(bundle: Path, tmp_pa
         assert expected in done.stdout
     assert "[0:00:00] starting: 0 windows" in done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "track.tsv", "contigs.tsv", "regions.bed", "regions.gff3", "plots", "run.json", "run.log",
+        "track.tsv", "contigs.tsv", "regions.bed", "regions.gff3", "plots", "report.html", "run.json", "run.log",
     }  # fmt: skip
     assert len(list((tmp_path / "out" / "plots").glob("*.png"))) == 2
     again = subprocess.run(

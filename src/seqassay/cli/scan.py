@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
         """Score windows along contigs or genomes, and call viral regions such as prophages.
 
         Writes track.tsv (a row for every window), contigs.tsv (a row for every contig), regions.bed, regions.gff3,
-        plots/, run.json and run.log. Needs the extra `scan`: pip install 'seqassay[scan]'.
+        plots/, report.html, run.json and run.log. Needs the extra `scan`: pip install 'seqassay[scan]'.
         """
         given = {name: value for name, value in locals().items() if name not in ("app", "progress")}
         given["inputs"] = tuple(inputs) if inputs else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from seqassay.errors import SeqassayError
 
-KINDS = ("evaluation", "comparison", "run", "gate", "speed", "pipeline")  # each has schemas/KIND.json
+KINDS = ("evaluation", "comparison", "run", "gate", "speed", "pipeline", "scan")  # each has schemas/KIND.json
 
 
 @cache

@@ -48,6 +48,7 @@ from seqassay.predict.scan_settings import ScanSettings, Windows, resume_command
 from seqassay.predict.scan_windows import WindowCount, window_shards
 from seqassay.predict.scoring import call_sequences
 from seqassay.predict.shards import ShardMeta
+from seqassay.report.html.command import write_own_page
 from seqassay.report.track_plot import check_matplotlib, draw_track
 from seqassay.sequences.reading import InputSettings, Shard, read_shards
 
@@ -211,6 +212,7 @@ def finish(folder: ScanFolder, caller: RegionCaller, tally: ScanTally) -> dict[s
         raise
     publish(paths)
     record = tally.record("done", outputs=[*outputs, *plots.values()])
+    write_own_page(folder.path, "scan", record)
     folder.write_record(record)
     logger.info("done: %d contigs, %d viral regions", findings.counts.contigs, findings.counts.regions)
     return record

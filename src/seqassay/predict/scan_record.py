@@ -15,6 +15,7 @@ from seqassay.durable import TEMPORARY_SUFFIX
 from seqassay.measure.monitor import memory_record
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
+from seqassay.measure.schema import check_schema
 from seqassay.measure.stages import AROUND_STAGES, PREDICT_STAGES, StageClock
 from seqassay.models.bundle import Bundle
 from seqassay.predict.counts import expect_equal
@@ -108,7 +109,7 @@ class ScanTally:
         self, status: str, *, outputs: Iterable[dict[str, Any]] = (), error: str | None = None
     ) -> dict[str, Any]:
         """The scan as JSON types; times and peaks are those of this process, counts those of the whole scan."""
-        return {
+        record = {
             "format": RECORD_FORMAT,
             "version": RECORD_VERSION,
             "status": status,
@@ -134,3 +135,6 @@ class ScanTally:
             "outputs": list(outputs),
             "provenance": self._provenance,
         }
+        if status == "done":  # of others, what ended the scan matters more than how its record is written
+            check_schema(record, "scan")
+        return record

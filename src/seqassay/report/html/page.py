@@ -15,6 +15,7 @@ from seqassay.report.html.gate_view import gate_view
 from seqassay.report.html.generic_view import generic_view
 from seqassay.report.html.records import Record
 from seqassay.report.html.run_view import run_view
+from seqassay.report.html.scan_view import scan_view
 from seqassay.report.html.speed_view import speed_view
 
 _VIEWS: dict[str, Callable[[Record], View]] = {
@@ -22,6 +23,7 @@ _VIEWS: dict[str, Callable[[Record], View]] = {
     "evaluation": evaluation_view,
     "comparison": comparison_view,
     "gate": gate_view,
+    "scan": scan_view,
     "speed": speed_view,
 }
 

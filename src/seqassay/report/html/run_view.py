@@ -25,7 +25,7 @@ from seqassay.report.html.sample import (
     Sample,
     read_sample,
 )
-from seqassay.report.html.shared import about_sections, stage_drawing, status_banner, timeline_drawing
+from seqassay.report.html.shared import about_sections, inputs_in_words, stage_drawing, status_banner, timeline_drawing
 
 _NAME_CHARACTERS = 120
 _MOST_LENGTH_BINS = 40
@@ -45,7 +45,7 @@ def run_view(record: Record) -> View:
     if not banner:
         sample, why = sample_of(record)
     return View(
-        title=f"seqassay predict: {_inputs_in_words(run)}",
+        title=f"seqassay predict: {inputs_in_words(run)}",
         lead=_lead(run),
         banner=banner,
         sections=[
@@ -72,12 +72,6 @@ def sample_of(record: Record) -> tuple[Sample | None, str]:
             f"{TABLE} is not beside the record: score distribution, best-scoring sequences and lengths are left out."
         )
     return read_sample(path, output, record.content["counts"]["sequences"]), ""
-
-
-def _inputs_in_words(run: Mapping[str, Any]) -> str:
-    names = [str(entry["name"]).rsplit("/", 1)[-1] for entry in run["inputs"]]
-    shown = ", ".join("standard input" if name == "-" else bounded(name, 80) for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"
 
 
 def _lead(run: Mapping[str, Any]) -> str:

@@ -27,6 +27,13 @@ def status_banner(record: Mapping[str, Any], what: str) -> str:
     return f"{said} {bounded(record['error'])}" if record["error"] else said
 
 
+def inputs_in_words(run: Mapping[str, Any]) -> str:
+    """Names of the input files, the first few."""
+    names = [str(entry["name"]).rsplit("/", 1)[-1] for entry in run["inputs"]]
+    shown = ", ".join("standard input" if name == "-" else bounded(name, 80) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"
+
+
 def stage_drawing(stages: Sequence[Mapping[str, Any]]) -> Drawing:
     """Busy seconds by stage, in the order of the method."""
     names = [str(stage["stage"]) for stage in stages]
