@@ -23,6 +23,10 @@ MODEL = build_lm(CausalLmConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2,
 UNTIED = build_lm(
     CausalLmConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2, d_ff=24, context=16, tied=False), seed=1
 ).eval()
+SHARP = build_lm(MODEL.config, seed=1).eval()  # as after training: attention that matters
+with torch.no_grad():
+    for weight in SHARP.parameters():
+        weight.mul_(8 if weight.ndim == 2 else 1)
 
 
 def encode(tokens_SL: Tokens) -> Tensor:
@@ -49,8 +53,8 @@ def scorer(shift: int, *, model: causal_lm.CausalLm = MODEL, scale: float = 1.0)
 
 def test_our_model_and_scores_pass() -> None:
     check_causality(encode, V)
-    check_labels(scorer(1), V)
-    check_labels(scorer(1, model=UNTIED), V)
+    for model in (MODEL, UNTIED, SHARP):
+        check_labels(scorer(1, model=model), V)
     tokens = torch.arange(V)
     hidden = MODEL(tokens, PackedLayout.from_lengths([V]))
     check_untrained_loss(cross_entropy(MODEL, hidden[:-1], tokens[1:]).item(), V)
@@ -61,10 +65,13 @@ def no_mask(*args: Tensor, **kwargs: object) -> Tensor:
 
 
 def mask_off_by_one(q: Tensor, k: Tensor, v: Tensor, layout: PackedLayout, **_: object) -> Tensor:
-    n, length = len(layout.lengths), layout.max_length
-    q, k, v = (x.view(n, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
-    seen = torch.ones(length, length, dtype=torch.bool).tril(1)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(0, 1)
+    mixed = []
+    for first, n, length in layout.groups:
+        rows = slice(first, first + n * length)
+        heads = (x[rows].view(n, length, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
+        seen = torch.ones(length, length, dtype=torch.bool).tril(1)
+        mixed.append(F.scaled_dot_product_attention(*heads, attn_mask=seen).transpose(1, 2).flatten(0, 1))
+    return torch.cat(mixed)
 
 
 @pytest.mark.parametrize("bug", [no_mask, mask_off_by_one])
@@ -74,7 +81,7 @@ def test_a_leak_of_the_future_is_found(bug: Callable[..., Tensor], monkeypatch: 
         check_causality(encode, V)
     assert "causal mask" in caught.value.hint
     with pytest.raises(LmGuardError, match="sum to"):
-        check_labels(scorer(1), V)
+        check_labels(scorer(1, model=SHARP), V)
 
 
 def test_inputs_that_are_shifted_are_found() -> None:

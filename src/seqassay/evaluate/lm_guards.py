@@ -92,8 +92,9 @@ def check_untrained_loss(loss_nats: float, vocab_size: int, *, slack_nats: float
 def check_labels(score: Score, vocab_size: int, *, length: int = 4, seed: int = 0, tolerance: float = 1e-3) -> None:
     """Each loss must be that of the next token, given all tokens before it and nothing else.
 
-    The probabilities of all last tokens sum to 1 if, and only if, none of them is seen while it is predicted; and the
-    last one depends on the token just before it.
+    The probabilities of all last tokens sum to 1 when none is seen while it is predicted; the first weights of a
+    model hardly attend, so that a leak in attention may show here after training only (`check_causality` shows it
+    before). And the loss of the last one depends on the token just before it.
 
     Args:
         score: what figures are computed with. It is given V + 1 sequences of ``length`` tokens.

@@ -78,12 +78,13 @@ def config_from_published(checkpoint: Checkpoint) -> CausalLmConfig:
     if model_type not in _ARCHITECTURES:
         raise ModelError(f"{path}: model_type is {model_type!r}; language models are read as llama or stablelm")
     width, n_heads = _number(checkpoint, "hidden_size"), _number(checkpoint, "num_attention_heads")
-    rotary = {**_mapping(said.get("rope_parameters")), **_mapping(said.get("rope_scaling"))}
+    rotary = _mapping(said.get("rope_parameters"))
+    scaling = _mapping(said.get("rope_scaling")) or rotary  # what transformers before 5 called it
     required: dict[str, tuple[Any, Any]] = {
         "hidden_act": (said.get("hidden_act", "silu"), "silu"),
         "num_key_value_heads": (said.get("num_key_value_heads") or n_heads, n_heads),
         "head_dim": (said.get("head_dim") or width // n_heads, width // n_heads),
-        "rope_type": (rotary.get("rope_type", rotary.get("type", "default")), "default"),
+        "rope_type": (scaling.get("rope_type", scaling.get("type", "default")), "default"),
     }
     if model_type == "llama":
         required |= {name: (said.get(name, False), False) for name in ("attention_bias", "mlp_bias")}
