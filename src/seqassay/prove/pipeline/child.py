@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PARENT_GONE = 3
+_MORE_ROOM = "make room, or choose a smaller --batch or --shard-size"
 
 
 def main() -> None:
@@ -43,9 +44,11 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         with disk_errors():
             measured = _reference(job) if job["kind"] == "reference" else _predict(job)
     except SeqassayError as error:
-        return {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        # its hint says how to go on with that one run, whose folder will be gone
+        hint = _MORE_ROOM if isinstance(error, ResourceError) else ""
+        return {"error": error.message, "hint": hint, "exit_code": error.exit_code}
     except MemoryError:
-        return {"error": "out of memory", "hint": "", "exit_code": ResourceError.exit_code}
+        return {"error": "out of memory", "hint": _MORE_ROOM, "exit_code": ResourceError.exit_code}
     return measured
 
 
