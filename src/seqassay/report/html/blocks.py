@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from seqassay.report.html.chart import Chart
@@ -127,7 +127,6 @@ class View:
     sections: Sequence[Section]
     banner: str = ""
     banner_tone: Tone = "bad"
-    is_comparison: bool = field(default=False)
 
 
 def bounded(text: str, limit: int = MOST_CHARACTERS) -> str:

@@ -35,7 +35,7 @@ def evaluation_view(record: Record) -> View:
         sections=[
             Section("Figures", [*notes_of(content["notes"]), *_figures(content)]),
             Section("Verdict", [*verdict_blocks(content["gate"]), *_baseline(content["comparison"])]),
-            Section("Curves", curve_drawings([("candidate", content)])),
+            Section("Curves", curve_drawings([("candidate", content)], with_baseline=True)),
             Section("Scores and calibration", _scores(content)),
             Section("By group and by length", _groups(content)),
             Section("Test set", _test_set(content)),
@@ -44,17 +44,21 @@ def evaluation_view(record: Record) -> View:
     )
 
 
-def curve_drawings(contents: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Block]:
-    """ROC and precision-recall curves, of one evaluation with its baseline or of several evaluations."""
+def curve_drawings(contents: Sequence[tuple[str, Mapping[str, Any]]], *, with_baseline: bool) -> list[Block]:
+    """ROC and precision-recall curves of evaluations, or of one with its baseline."""
     drawings: list[Drawing | Table] = []
     blocks: list[Block] = []
     for name, x, y, title in (
         ("roc", "false_positive_rate", "recall", "ROC curve"),
         ("precision_recall", "recall", "precision", "Precision-recall curve"),
     ):
-        known = [(label, curve) for label, curve in _curves(contents, name) if "why_undefined" not in curve]
+        known = [
+            (label, curve) for label, curve in _curves(contents, name, with_baseline) if "why_undefined" not in curve
+        ]
         why = [
-            f"{label}: {curve['why_undefined']}" for label, curve in _curves(contents, name) if "why_undefined" in curve
+            f"{label}: {curve['why_undefined']}"
+            for label, curve in _curves(contents, name, with_baseline)
+            if "why_undefined" in curve
         ]
         if why:
             blocks.append(Text(f"{title} undefined. {'; '.join(why)}.", "unsure"))
@@ -115,9 +119,11 @@ def calibration_drawing(contents: Sequence[tuple[str, Mapping[str, Any]]]) -> Dr
     return Drawing(chart, Table("Calibration by bins of the score", columns, rows))
 
 
-def _curves(contents: Sequence[tuple[str, Mapping[str, Any]]], name: str) -> list[tuple[str, Mapping[str, Any]]]:
+def _curves(
+    contents: Sequence[tuple[str, Mapping[str, Any]]], name: str, with_baseline: bool
+) -> list[tuple[str, Mapping[str, Any]]]:
     found = [(label, content["curves"][name]) for label, content in contents]
-    if len(contents) == 1 and (contents[0][1]["comparison"] or {}).get("baseline_curves"):
+    if with_baseline and (contents[0][1]["comparison"] or {}).get("baseline_curves"):
         found.append(("baseline", contents[0][1]["comparison"]["baseline_curves"][name]))
     return found
 

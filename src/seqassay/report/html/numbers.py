@@ -89,7 +89,7 @@ def interval(pair: Any, form: str = "decimal") -> str:
     if not pair or None in pair:
         return "–"
     low, high = pair
-    return f"{_as(low, form)} to {_as(high, form)}"
+    return f"{formatted(low, form)} to {formatted(high, form)}"
 
 
 def figure(entry: Mapping[str, Any] | None, form: str = "decimal") -> str:
@@ -100,8 +100,9 @@ def figure(entry: Mapping[str, Any] | None, form: str = "decimal") -> str:
     if value is None:
         why = entry.get("why_undefined")
         return f"{UNDEFINED}: {why}" if why else UNDEFINED
-    return _as(value, form)
+    return formatted(value, form)
 
 
-def _as(value: float, form: str) -> str:
+def formatted(value: float | None, form: str) -> str:
+    """As decimal, share, seconds, or a plain number."""
     return {"decimal": decimal, "share": share, "seconds": seconds, "plain": plain}[form](value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -16,6 +17,7 @@ from seqassay.report.html.generic_view import generic_view
 from seqassay.report.html.records import Record
 from seqassay.report.html.run_view import run_view
 from seqassay.report.html.scan_view import scan_view
+from seqassay.report.html.side_by_side import side_by_side
 from seqassay.report.html.speed_view import speed_view
 
 _VIEWS: dict[str, Callable[[Record], View]] = {
@@ -35,8 +37,19 @@ def record_page(records: Sequence[Record]) -> str:
         InputError: a table that belongs to a record was changed.
     """
     views = [_VIEWS.get(record.kind, generic_view)(record) for record in records]
-    title = views[0].title if len(views) == 1 else f"{len(records)} records of seqassay"
-    return render(title, views)
+    if len(views) == 1:
+        return render(views[0].title, views)
+    labels = [f"{letters(i)} · {record.name}" for i, record in enumerate(records)]
+    kinds = dict.fromkeys(record.kind for record in records)
+    groups = [[pair for pair in zip(labels, records, strict=True) if pair[1].kind == kind] for kind in kinds]
+    together = [side_by_side(group) for group in groups if len(group) > 1]
+    alone = [replace(view, title=f"{label}: {view.title}") for label, view in zip(labels, views, strict=True)]
+    return render(f"{len(records)} records of seqassay", [*together, *alone])
+
+
+def letters(number: int) -> str:
+    """A, B, …, Z, AA, AB, …"""
+    return (letters(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
 
 
 def render(title: str, views: Sequence[View]) -> str:

@@ -71,7 +71,7 @@ def sample_of(record: Record) -> tuple[Sample | None, str]:
         return None, (
             f"{TABLE} is not beside the record: score distribution, best-scoring sequences and lengths are left out."
         )
-    return read_sample(path, output, record.content["counts"]["sequences"]), ""
+    return read_sample(path, output["sha256"], record.content["counts"]["sequences"]), ""
 
 
 def _lead(run: Mapping[str, Any]) -> str:

@@ -7,10 +7,10 @@ the same page. A million rows take a few seconds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -169,11 +169,12 @@ class Sample:
         del self.top[MOST_TOP:]
 
 
-def read_sample(path: Path, output: Mapping[str, Any], n_sequences: int) -> Sample:
+@lru_cache(maxsize=8)  # a run among several is shown by itself and beside the others
+def read_sample(path: Path, sha256_wanted: str, n_sequences: int) -> Sample:
     """Read the table of a finished run.
 
     Args:
-        output: what the run's record says of the file: its size and SHA-256.
+        sha256_wanted: what the run's record says of the file.
         n_sequences: rows that it has to have.
 
     Raises:
@@ -196,7 +197,7 @@ def read_sample(path: Path, output: Mapping[str, Any], n_sequences: int) -> Samp
         except ValueError as error:
             raise _changed(path, n_lines + 1, f"in the {len(rows):,} rows from here on, {error}") from error
         n_lines += len(rows)
-    if sha256.hexdigest() != output["sha256"] or sample.n_rows != n_sequences:
+    if sha256.hexdigest() != sha256_wanted or sample.n_rows != n_sequences:
         raise _changed(path, None, "its SHA-256 is not the one in run.json")
     return sample
 

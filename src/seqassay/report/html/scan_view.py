@@ -87,9 +87,9 @@ def _along(findings: ScanFindings) -> list[Block]:
     if not findings.tracks:
         return [Text("No contig has a score.", "unsure")]
     drawn, left_out = len(findings.tracks), findings.n_contigs - len(findings.tracks)
-    said = f"{drawn:,} contigs, those with the most viral bases first, then the longest."
+    said = f"Contigs drawn: {drawn:,}, those with the most viral bases first, then the longest."
     if left_out:
-        said += f" {left_out:,} contigs are left out here; {CONTIGS} has them all, {TRACK} every window."
+        said += f" Left out here: {left_out:,}. {CONTIGS} has all contigs, {TRACK} every window."
     return [Text(said), *map(_track_drawing, findings.tracks)]
 
 
@@ -100,7 +100,7 @@ def _track_drawing(found: Track) -> Drawing:
     where = ", ".join(f"{start + 1:,} to {end:,}" for start, end in found.regions[:20])
     chart = track(
         f"{name}, {contig.length:,} bases",
-        f"Score of {contig.n_windows:,} windows along {name}; viral regions: {where or 'none'}.{joined}",
+        f"Windows along {name}: {contig.n_windows:,}; viral regions: {where or 'none'}.{joined}",
         found.points, found.band, found.regions, length=contig.length, threshold=_THRESHOLD,
     )  # fmt: skip
     every = -(-len(found.points) // _MOST_TABLE_ROWS)
