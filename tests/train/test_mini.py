@@ -35,7 +35,7 @@ def test_from_labelled_fasta_to_a_calibrated_bundle(records_folder: Path, tmp_pa
     valid = read_labelled(records_folder / "valid.fa.gz")
     scored = SequenceScorer(bundle, threads=1).scored(valid.bases)
     evidence = evidence_of(scored)
-    nucleotide = read_best(tmp_path / "work" / "nucleotide-finish", mini.MINI_NUCLEOTIDE_FINISH.encoder)
+    nucleotide = read_best(tmp_path / "work" / "nucleotide", mini.MINI_NUCLEOTIDE.encoder)
     chunks = LabelledChunks(np.arange(len(valid)), valid.labels, valid.bases)
     expected = score_chunks(nucleotide, chunks, nucleotide_tokenizer())
     np.testing.assert_allclose(evidence.nucleotide, expected, atol=1e-4)

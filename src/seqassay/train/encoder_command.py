@@ -21,7 +21,6 @@ from seqassay.train.dataset import LABELS, LabelledRecords, read_labelled
 from seqassay.train.encoder_bundle import SIDES, Plan, build_bundle, train_part
 from seqassay.train.encoders import (
     MINI_NUCLEOTIDE,
-    MINI_NUCLEOTIDE_FINISH,
     MINI_PROTEIN,
     PRETRAINING,
     Recipe,
@@ -49,14 +48,13 @@ class EncoderSettings:
     name: str | None = None  # the bundle's; the output folder's by default
     steps: int = Recipe.steps  # of each encoder
     pretrain_steps: int = 0  # masked tokens before the labels
-    finish_steps: int = 1500  # of the nucleotide encoder, with made-up sequences, at the end
     max_minutes: float | None = None  # for each part of the training
     seed: int = Recipe.seed
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("pretrain_steps", 0), ("finish_steps", 0), ("threads", 1), ("seed", 0)):
+        for name, least in (("steps", 1), ("pretrain_steps", 0), ("threads", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name.replace('_', '-')} is {value}; it has to be at least {least}")
@@ -165,8 +163,6 @@ def plan_of(settings: EncoderSettings, train: LabelledRecords, valid: LabelledRe
         if settings.pretrain_steps:
             recipes[f"{side}-pretrain"] = replace(main, **PRETRAINING, **common, steps=settings.pretrain_steps)
         recipes[side] = replace(main, **common, steps=settings.steps)
-    if settings.finish_steps:
-        recipes["nucleotide-finish"] = replace(MINI_NUCLEOTIDE_FINISH, **common, steps=settings.finish_steps)
     # groups that training never saw have no weight of their own; they count like the average one
     unseen = set(valid.groups.tolist()) - set(weights)
     return Plan(

@@ -21,7 +21,6 @@ from seqassay.train.encoder_bundle import Plan, build_bundle, train_part
 from seqassay.train.encoders import (
     MINI_GROUP_WEIGHTS,
     MINI_NUCLEOTIDE,
-    MINI_NUCLEOTIDE_FINISH,
     MINI_PROTEIN,
     Recipe,
 )
@@ -32,7 +31,7 @@ DESCRIPTION = (
     "Small encoders and heads trained on public database records of viruses, phages and their hosts; "
     "see docs/models/mini.md for data, scope and accuracy"
 )
-RECIPES = {"nucleotide": MINI_NUCLEOTIDE, "nucleotide-finish": MINI_NUCLEOTIDE_FINISH, "protein": MINI_PROTEIN}
+RECIPES = {"nucleotide": MINI_NUCLEOTIDE, "protein": MINI_PROTEIN}
 
 
 def main(arguments: list[str] | None = None) -> None:
