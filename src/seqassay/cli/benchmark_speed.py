@@ -85,7 +85,7 @@ def run(settings: SpeedSettings, *, show_progress: bool) -> None:
     from seqassay.report.speed import gate_line, speed_summary
     from seqassay.report.terminal import ProgressReporter, error_console
 
-    progress, console = RunProgress(), error_console()
+    progress, console = RunProgress(unit="passes"), error_console()
     # drawing the line takes about a millisecond of what is measured: seldom enough not to be seen in it
     interval_s = LIVE_INTERVAL_S if console.is_terminal else None
     with watched(progress, show_progress=False, unfinished="nothing was written"), contextlib.ExitStack() as shown:

@@ -294,7 +294,9 @@ def _sentence(text: str) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.1%}"
+    """Three digits, more where it would read as all and is not."""
+    text = f"{100 * value:.3g}%"
+    return text if value >= 1 or text != "100%" else f"{100 * value:.6f}%"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

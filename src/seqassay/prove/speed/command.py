@@ -41,8 +41,7 @@ def benchmark_speed(settings: SpeedSettings, *, progress: RunProgress | None = N
         ResourceError: a candidate that does not fit into memory; a full disk.
     """
     began = time.monotonic()
-    progress = progress or RunProgress()
-    progress.unit = "passes"
+    progress = progress or RunProgress(unit="passes")
     check_output_folder(settings.output_dir, force=settings.force)
     check_random_is_used(settings)
     device = resolve_device(settings.device)
