@@ -117,19 +117,18 @@ class Bench:
         scratch: Path,
         progress: RunProgress,
     ) -> None:
-        self.bundle, self.workload, self.plan, self.cases = (
-            bundle, workload, wanted, {setup: Case(setup) for setup in wanted.setups},
-        )  # fmt: skip
+        self.bundle, self.workload, self.plan = bundle, workload, wanted
+        self.cases = {setup: Case(setup) for setup in wanted.setups}
         self.labels: dict[str, Any] | None = None
         self.why_no_labels = ""
         self.load_before, self.load_after = psutil.getloadavg()[0], 0.0
         self._progress, self._rng = progress, np.random.default_rng(settings.seed)
-        files = scratch / "reference-files"
-        files.mkdir()
-        self._runner = Runner(
-            settings, bundle, workload, scratch,
-            write_reference_files(bundle, files) if wanted.reference else None,
-        )  # fmt: skip
+        reference = None
+        if wanted.reference is not None:
+            files = scratch / "reference-files"
+            files.mkdir()
+            reference = write_reference_files(bundle, files)
+        self._runner = Runner(settings, bundle, workload, scratch, reference)
         self._n_runs = 0
         progress.begin_work()
 
