@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 from typer.main import get_command
 
 from seqassay.cli.main import build_app
+from seqassay.prove.parts import ScoredParts
 from seqassay.prove.settings import EvaluateSettings
 
 CODONS = {"viral": ("ATG", "GAT", "AAA", "TTT", "GTT"), "other": ("GCC", "CGC", "GGC", "CTG", "GAG")}
@@ -119,6 +121,10 @@ def test_a_folder_with_something_in_it_is_left_alone(evaluate, capsys) -> None:
         (["--baseline-metrics", "none.json"], "none.json: cannot be read"),
         (["--baseline", "nowhere"], "no bundle named 'nowhere'"),
         (["--baseline", "mini", "--baseline-metrics", "{}"], "exclude each other"),
+        (["--baseline", "test.fa"], "names predictions, not a bundle"),
+        (["--baseline-predictions", "none"], "none: no such file or folder"),
+        (["--baseline-predictions", "test.fa"], "test.fa, line 1: the header is"),
+        (["--resume", "--force"], "exclude each other"),
         (["--threshold", "5"], "for 5 percent give 0.05"),
         (["--unit", "read"], "--unit is 'read'; it has to be one of: record, taxon"),
         (["--test", "none.fa"], "no such file or folder"),
@@ -148,7 +154,75 @@ def test_a_stopped_evaluation_ends_with_1_and_writes_nothing(evaluate, capsys, m
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
-    monkeypatch.setattr("seqassay.prove.evaluate.score_test_set", stopped)
+    monkeypatch.setattr("seqassay.prove.contender.score_test_set", stopped)
     assert evaluate() == 1
     assert "stopped (SIGTERM); the evaluation was not finished" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_a_stopped_evaluation_with_something_scored_ends_with_3_and_goes_on(
+    evaluate, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ScoredParts.put
+
+    def put_and_stop(self: ScoredParts, *piece: Any) -> None:
+        whole(self, *piece)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ScoredParts, "put", put_and_stop)
+        assert evaluate() == 3
+    said = capsys.readouterr().err
+    assert "stopped by SIGTERM; 1 scored pieces are kept" in said
+    assert "seqassay evaluate" in said and "--resume" in said
+    assert not Path("out/metrics.json").exists()
+    assert evaluate() == 2
+    assert "holds an interrupted evaluation" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr(ScoredParts, "put", put_and_stop)  # nothing is left to be scored
+        assert evaluate("--resume") == 0
+    resumed = Path("out/predictions.tsv").read_bytes()
+    assert evaluate("--force") == 0
+    assert Path("out/predictions.tsv").read_bytes() == resumed
+    assert sorted(path.name for path in Path("out").iterdir()) == ["metrics.json", "predictions.tsv", "reports"]
+
+
+def test_scores_at_hand_are_compared_and_a_bad_table_is_named_by_its_line(
+    evaluate, run, tiny_bundle: Path, capsys
+) -> None:
+    assert run("predict", "test.fa", "-m", str(tiny_bundle), "-o", "predicted", "--device", "cpu", "--quiet") == 0
+    assert run("evaluate", "predicted", "--test", "test.fa", "-o", "a", "--baseline-predictions", "predicted") == 0
+    assert "PASSED" in capsys.readouterr().out
+    lines = Path("predicted/sequences.tsv").read_text().splitlines(keepends=True)
+    header = lines[0].rstrip("\n").split("\t")
+    fields = lines[5].split("\t")
+    fields[header.index("score")] = "nan"
+    Path("broken.tsv").write_text("".join([*lines[:5], "\t".join(fields), *lines[6:]]))
+    assert evaluate("--baseline-predictions", "broken.tsv") == 2
+    assert "broken.tsv, line 6: score is 'nan'" in capsys.readouterr().err
+    test = Path("test.fa")
+    test.write_text(test.read_text().replace("record=g3", "record=other"))
+    assert run("evaluate", "predicted", "--test", "test.fa", "-o", "b") == 2
+    assert "is not the test set test.fa" in capsys.readouterr().err
+
+
+def test_one_class_says_what_is_undefined(evaluate, capsys) -> None:
+    test = Path("test.fa")
+    records = test.read_text().split(">")[1:]
+    test.write_text("".join(f">{record}" for record in records if "label=viral" in record))
+    assert evaluate() == 0
+    assert "ROC-AUC            –" in capsys.readouterr().out
+    report = Path("out/reports/validation_report.md").read_text()
+    assert "ROC-AUC: undefined, no example of class Non-Viral" in report
+    assert "There is no ROC or precision-recall curve: no scored example of class Non-Viral" in report
+    assert Path("out/reports/validation_curves.png").is_file()
+
+
+def test_a_test_set_that_was_cut_is_refused(evaluate, capsys) -> None:
+    whole = gzip.compress(Path("test.fa").read_bytes())
+    Path("test.fa").unlink()
+    Path("cut.fa.gz").write_bytes(whole[:-300])
+    assert evaluate("--test", "cut.fa.gz") == 2
+    assert "cut.fa.gz" in capsys.readouterr().err
     assert not Path("out").exists()

@@ -13,6 +13,7 @@ from seqassay.evaluate.classification import (
     metrics,
     roc_auc,
 )
+from seqassay.evaluate.reliability import brier_score, log_loss
 
 
 def tied_examples(
@@ -166,3 +167,38 @@ def test_reversed_scores_reverse_the_auc_and_order_does_not_matter(rows: list[tu
 def test_threshold_is_inclusive() -> None:
     assert confusion_matrix([0, 1], [0.5, 0.5]).matrix() == [[0, 1], [0, 1]]
     assert confusion_matrix([0, 1], [0.5, 0.5], threshold=0.6).matrix() == [[1, 0], [1, 0]]
+
+
+imbalanced = st.tuples(
+    st.integers(1, 3), st.integers(1, 400), st.booleans(), st.integers(0, 2**32 - 1), st.integers(1, 6)
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(imbalanced)
+def test_every_figure_is_scikit_learn_s_to_1e_12(drawn: tuple[int, int, bool, int, int]) -> None:
+    """With ties (scores of few decimals) and as few as one example of a class among hundreds."""
+    reference = pytest.importorskip("sklearn.metrics", reason="scikit-learn is the reference")
+    n_few, n_many, few_are_viral, seed, decimals = drawn
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([1, 0] if few_are_viral else [0, 1], [n_few, n_many])
+    scores = np.round(rng.random(len(labels)), decimals)
+    calls = scores >= 0.5
+    found = metrics(labels, scores)
+    expected = {
+        "accuracy": reference.accuracy_score(labels, calls),
+        "recall": reference.recall_score(labels, calls),
+        "f1": reference.f1_score(labels, calls),
+        "specificity": reference.recall_score(labels, calls, pos_label=0),
+        "roc_auc": reference.roc_auc_score(labels, scores),
+        "average_precision": reference.average_precision_score(labels, scores),
+    }
+    if calls.any():
+        expected["precision"] = reference.precision_score(labels, calls)
+    if calls.any() and not calls.all():
+        expected["mcc"] = reference.matthews_corrcoef(labels, calls)
+    for name, value in expected.items():
+        assert getattr(found, name) == pytest.approx(value, abs=1e-12), name
+    assert set(found.undefined) == {"precision", "mcc"} - set(expected)
+    assert log_loss(labels, scores) == pytest.approx(reference.log_loss(labels, scores, labels=[0, 1]), abs=1e-12)
+    assert brier_score(labels, scores) == pytest.approx(reference.brier_score_loss(labels, scores), abs=1e-12)

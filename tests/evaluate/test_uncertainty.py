@@ -199,3 +199,56 @@ def test_no_share_of_nothing() -> None:
     for k, n in ((0, 0), (3, 2), (-1, 2)):
         with pytest.raises(UsageError, match="is no share"):
             share_interval(k, n)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_mcnemar_is_statsmodels(b: int, c: int) -> None:
+    tables = pytest.importorskip("statsmodels.stats.contingency_tables", reason="statsmodels is the reference")
+    calls = np.repeat([[1, 0], [0, 1], [1, 1]], [b, c, 1], axis=0).T
+    found = mcnemar(np.ones(b + c + 1), *calls)
+    assert found.p_exact == pytest.approx(tables.mcnemar([[1, b], [c, 0]], exact=True).pvalue, abs=1e-12)
+    stats = pytest.importorskip("scipy.stats", reason="scipy is the reference")
+    fewer = min(b, c)
+    mid = 2 * stats.binom.cdf(fewer, b + c, 0.5) - stats.binom.pmf(fewer, b + c, 0.5) if b != c else None
+    assert found.p_mid == pytest.approx(1 - stats.binom.pmf(b, 2 * b, 0.5) / 2 if mid is None else mid, abs=1e-12)
+
+
+@given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+@settings(deadline=None)
+def test_share_interval_is_statsmodels(counts: tuple[int, int]) -> None:
+    proportion = pytest.importorskip("statsmodels.stats.proportion", reason="statsmodels is the reference")
+    k, n = counts
+    assert share_interval(k, n) == pytest.approx(proportion.proportion_confint(k, n, method="wilson"), abs=1e-12)
+
+
+def test_a_perfect_share_has_wilson_s_interval_over_clusters_of_equal_size() -> None:
+    clusters = np.repeat(np.arange(20), 5)
+    labels = clusters % 2
+    found = bootstrap(labels, {"a": labels * 1.0, "b": 0.9 - labels * 0.0}, clusters, n_samples=100)
+    assert found.effective_by_class == pytest.approx((10, 10))
+    recall = found.interval("recall", "a")
+    assert (recall.low, recall.high) == pytest.approx(share_interval(10, 10))
+    assert "Wilson" in recall.by
+    assert found.interval("mcc", "a").reason.startswith("1 in every sample")
+
+
+def test_a_difference_to_a_perfect_model_is_newcombe_s() -> None:
+    labels, scores, clusters = clustered_examples(8, n_clusters=40)
+    found = bootstrap(labels, {"perfect": labels * 1.0, "ours": scores}, clusters, n_samples=200)
+    difference = found.interval("recall", "ours", minus="perfect")
+    ours = found.interval("recall", "ours")
+    assert "Newcombe" in difference.by
+    assert -1 <= difference.low < found.values["ours"]["recall"] - 1 < difference.high < 1
+    assert difference.low <= ours.low - 1
+
+
+def test_a_few_clusters_that_hold_most_examples_are_few() -> None:
+    labels = np.repeat([0, 1], [1000, 20])
+    clusters = np.concatenate([np.repeat([0, 1], 495), 2 + np.arange(10), 100 + np.arange(20)])
+    found = bootstrap(labels, {"a": np.linspace(0, 1, 1020)}, clusters, n_samples=20)
+    assert found.n_clusters_by_class == (12, 20)
+    assert found.interval("roc_auc", "a").reason.startswith(
+        "12 clusters of class Non-Viral are worth 2.0 of equal size"
+    )
+    assert found.interval("recall", "a").low >= 0

@@ -16,7 +16,7 @@ import pytest
 from seqassay import durable
 from seqassay.errors import InputError, ResourceError, SeqassayError, UsageError
 from seqassay.models.bundle import load_bundle
-from seqassay.prove.comparison import compare_bundles
+from seqassay.prove.comparison import compare_models
 from seqassay.prove.evaluate import evaluate
 from seqassay.prove.outputs import prediction_rows
 from seqassay.prove.record import check_record
@@ -120,20 +120,24 @@ def test_one_class_leaves_figures_undefined_and_says_why(
     assert "ROC-AUC: undefined, no example of class" in report
 
 
-def test_a_full_disk_leaves_no_record(
+def test_a_full_disk_leaves_what_was_there(
     write_labelled: Write, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, pieces: object) -> int:
         if path.name == "metrics.json":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return durable.write_durably(path, pieces)  # type: ignore[arg-type]
+        return durable.stage(path, pieces)  # type: ignore[arg-type]
 
     path = write_labelled(20)
     run(tiny_bundle, path, tmp_path / "out")
-    monkeypatch.setattr("seqassay.prove.outputs.write_durably", full)
+    before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    monkeypatch.setattr("seqassay.prove.outputs.stage", full)
     with pytest.raises(ResourceError, match="the disk is full"):
         run(tiny_bundle, path, tmp_path / "out", force=True)
-    assert not (tmp_path / "out" / "metrics.json").exists()  # the earlier record does not speak for these files
+    after = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    pieces = {file for file in after if file.parent.name == "scored"}  # to go on from
+    assert {file.name for file in pieces} == {"scored.json", "candidate-000000.npz"}
+    assert {file: content for file, content in after.items() if file not in pieces} == before
 
 
 def test_without_matplotlib_the_evaluation_goes_on_and_the_report_says_so(
@@ -235,7 +239,7 @@ def test_models_that_agree_are_not_certain_to_agree_elsewhere(
 ) -> None:
     examples, ours, theirs = made_up([i % 10 > 0 for i in range(n)], [i % 10 > 0 for i in range(n)])
     bundles = load_bundle(tiny_bundle), load_bundle(calibrated_bundle)
-    drop = compare_bundles(examples, ours, theirs, examples.units("record"), *bundles)["accuracy_drop"]
+    drop = compare_models(examples, ours, theirs, examples.units("record"), *bundles)["accuracy_drop"]
     assert drop["difference"] == 0
     low, high = drop["interval_95"]
     assert low == -high
@@ -246,7 +250,7 @@ def test_mcnemar_and_drop_of_made_up_calls(tiny_bundle: Path, calibrated_bundle:
     stats = pytest.importorskip("scipy.stats", reason="scipy is not installed")
     examples, ours, theirs = made_up([i >= 30 for i in range(200)], [i % 20 > 0 for i in range(200)])
     bundles = load_bundle(tiny_bundle), load_bundle(calibrated_bundle)
-    found = compare_bundles(examples, ours, theirs, examples.units("record"), *bundles)
+    found = compare_models(examples, ours, theirs, examples.units("record"), *bundles)
     assert found["accuracy_drop"]["exact"] == "1/10"
     b, c = found["mcnemar"]["only_candidate_right"], found["mcnemar"]["only_baseline_right"]
     assert (b, c) == (8, 28)

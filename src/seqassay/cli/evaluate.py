@@ -20,7 +20,11 @@ def register(app: typer.Typer) -> None:
 
     @app.command(name="evaluate", no_args_is_help=True)
     def evaluate_command(
-        bundle: str = typer.Argument(..., metavar="BUNDLE", help="The model: a bundle's name or folder."),
+        bundle: str = typer.Argument(
+            ...,
+            metavar="BUNDLE",
+            help="The model: a bundle's name or folder, or its scores: a run of predict, or a table.",
+        ),
         test: Path = typer.Option(
             None, "--test", metavar="TEST", help="Labelled FASTA, a dataset folder, or features of a test set."
         ),
@@ -34,6 +38,12 @@ def register(app: typer.Typer) -> None:
             metavar="FILE_OR_JSON",
             help="Compare with figures: a JSON file, or JSON itself.",
         ),
+        baseline_predictions: str = typer.Option(
+            None,
+            "--baseline-predictions",
+            metavar="RUN_OR_TABLE",
+            help="Compare with scores at hand: the folder of a run of predict, or a table with ids and scores.",
+        ),
         threshold: float = typer.Option(
             None, metavar="FRACTION", help="Accuracy must drop by less than this (default: 0.05)."
         ),
@@ -42,6 +52,7 @@ def register(app: typer.Typer) -> None:
         ),
         device: str = typer.Option(None, metavar="auto|cpu|cuda|cuda:N", help="Where to compute (default: auto)."),
         threads: int = typer.Option(None, metavar="N", help="CPU threads (default: what the machine gives)."),
+        resume: bool = typer.Option(None, "--resume", help="Go on with the interrupted evaluation in OUT."),
         force: bool = typer.Option(None, "--force", help="Replace the evaluation in OUT."),
         progress: bool = typer.Option(True, "--progress/--no-progress", help="Show progress."),
     ) -> None:

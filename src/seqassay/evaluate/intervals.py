@@ -1,6 +1,6 @@
 """Intervals of figures from the spread of their bootstrap samples, honest where there are few units.
 
-The percentiles of a bootstrap of 20 to 60 genomes hold the truth in 84 to 92 of 100 test sets, not in 95
+The percentiles of a bootstrap of 20 to 200 genomes hold the truth in 90 to 93 of 100 test sets, not in 95
 (``benchmarks/statistics_check.py``): a sample's spread is that of n − 1 units and not n, its ends are those of a normal
 and not of Student's t, and a share near 1 has a longer tail below than above. Here the standard deviation of the
 samples is widened for all three: t with one degree of freedom less than there are units, on a scale (log-odds;

@@ -68,6 +68,7 @@ def read_baseline_metrics(file_or_json: str) -> BaselineMetrics:
     if said.get("format") == FORMAT:
         return _of_record(said, place)
     name = said.get("name", "given figures" if inline else Path(file_or_json).name)
+    said, place = _one_level_down(said, place)
     figures = {key: _fraction(said, key, place) for key in REQUIRED}
     n, matrix = _count(said, place), _matrix(said, place)
     accuracy = exact(figures["accuracy"])
@@ -79,6 +80,27 @@ def read_baseline_metrics(file_or_json: str) -> BaselineMetrics:
             )
     ignored = tuple(sorted(key for key in said if key not in _TAKEN))
     return BaselineMetrics(str(name), figures, accuracy, n, None, ignored)
+
+
+def _one_level_down(said: dict[str, Any], place: str) -> tuple[dict[str, Any], str]:
+    """The figures themselves, where a tool has put them into an object of their own (``{"metrics": {...}}``).
+
+    Raises:
+        InputError: there are several such objects, of which one has to be chosen.
+    """
+    if any(key in said for key in REQUIRED):
+        return said, place
+    inner = {key: value for key, value in said.items() if isinstance(value, dict) and any(k in value for k in REQUIRED)}
+    if not inner:
+        return said, place
+    if len(inner) > 1:
+        raise InputError(
+            f"holds figures in {' and '.join(map(repr, inner))}",
+            path=place,
+            hint="give the object that is meant, alone",
+        )
+    ((key, found),) = inner.items()
+    return found, f"{place}, {key}"
 
 
 def check_same_test_set(baseline: BaselineMetrics, digest: str) -> None:
@@ -131,9 +153,11 @@ def _fraction(said: Mapping[str, Any], key: str, place: str) -> float:
         )
     value = said[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InputError(f"key {key!r} is {value!r}, not a number", path=place)
+        hint = "figures are fractions from 0 to 1, such as 0.93 for 93%"
+        raise InputError(f"key {key!r} is {value!r}, not a number", path=place, hint=hint)
     if not math.isfinite(value):
-        raise InputError(f"key {key!r} is {value}, not a number", path=place)
+        hint = "leave --baseline-metrics out where a figure of the baseline is not known"
+        raise InputError(f"key {key!r} is {value}, not a number", path=place, hint=hint)
     if not 0 <= value <= 1:
         percent = f"if it is a percentage, write {value / 100:g}" if 1 < value <= 100 else "figures are fractions"
         raise InputError(f"key {key!r} is {value:g}; it lies between 0 and 1", path=place, hint=percent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,6 @@ from seqassay.errors import InputError
 from seqassay.evaluate.classification import FIGURES, Metrics, metrics
 from seqassay.evaluate.intervals import effective_number
 from seqassay.evaluate.uncertainty import FEWEST_CLUSTERS, Bootstrap, bootstrap, mcnemar, share_interval
-from seqassay.models.bundle import Bundle
 from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.prove.baseline import REQUIRED, BaselineMetrics
 from seqassay.prove.curves import curves_of
@@ -25,16 +24,31 @@ from seqassay.prove.test_set import Examples
 
 _NOT_COUNTED = "{:,} sequences that the baseline scores have no score from the candidate; the drop is without them"
 OF_HEADS = "figures are of the head of"  # how the reason of a verdict on heads alone begins
-NO_BASELINE = "no baseline was given (--baseline or --baseline-metrics): there is nothing that accuracy could drop from"
+NO_BASELINE = (
+    "no baseline was given (--baseline, --baseline-predictions or --baseline-metrics): there is nothing that accuracy "
+    "could drop from"
+)
 
 
-def compare_bundles(
+class Model(Protocol):
+    """What is said of a model whose scores are compared."""
+
+    @property
+    def name(self) -> str:
+        """By which a reader knows it."""
+
+    @property
+    def digest(self) -> str | None:
+        """Of its bundle; None where nobody knows."""
+
+
+def compare_models(
     examples: Examples,
     candidate: ScoredExamples,
     baseline: ScoredExamples,
     units: npt.NDArray[np.int64],
-    candidate_bundle: Bundle,
-    baseline_bundle: Bundle,
+    candidate_model: Model,
+    baseline_model: Model,
 ) -> dict[str, Any]:
     """Both models on the sequences that both score, in the same bootstrap samples; and McNemar's test of their calls.
 
@@ -48,7 +62,8 @@ def compare_bundles(
     sets = {"candidate": candidate.score[kept], "baseline": baseline.score[kept]}
     found = {name: metrics(labels, scores, threshold=VIRUS_THRESHOLD) for name, scores in sets.items()}
     samples = bootstrap(labels, sets, units, threshold=VIRUS_THRESHOLD, n_samples=SAMPLES, seed=SEED)
-    same_model = candidate_bundle.digest == baseline_bundle.digest
+    same_model = candidate_model.digest is not None and candidate_model.digest == baseline_model.digest
+    same_model &= bool((sets["candidate"] == sets["baseline"]).all())  # runs of one bundle may differ in precision
     rows = {name: _paired_row(name, found, samples, same_model) for name in FIGURES}
     differs = candidate.is_virus[kept] != baseline.is_virus[kept]
     if not differs.any() and not same_model:
@@ -59,8 +74,8 @@ def compare_bundles(
     return {
         "kind": "paired",
         "baseline": {
-            "name": baseline_bundle.name,
-            "digest": baseline_bundle.digest,
+            "name": baseline_model.name,
+            "digest": baseline_model.digest,
             "scored": coverage(examples, baseline),
         },
         "n": n,

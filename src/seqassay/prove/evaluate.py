@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import seqassay
 from seqassay.config import settings_as_json
+from seqassay.durable import disk_errors
 from seqassay.engine.precision import resolve_device
+from seqassay.errors import InputError, ModelError, StoppedError
 from seqassay.measure.progress import RunProgress
-from seqassay.measure.provenance import device_name, provenance, utc_now
-from seqassay.models.bundle import Bundle, load_bundle
+from seqassay.measure.provenance import provenance, utc_now
 from seqassay.predict.consensus import VIRUS_THRESHOLD
+from seqassay.predict.stop import StopRequested
 from seqassay.prove.baseline import check_same_test_set, read_baseline_metrics
-from seqassay.prove.comparison import accuracy_gate, compare_bundles, compare_with_metrics
+from seqassay.prove.comparison import accuracy_gate, compare_models, compare_with_metrics
+from seqassay.prove.contender import Contender, contender, given_bundle, given_predictions
 from seqassay.prove.figures import (
     INTERVAL,
     SAMPLES,
@@ -28,9 +32,10 @@ from seqassay.prove.figures import (
     overall,
     set_statistics,
 )
-from seqassay.prove.outputs import check_place, write_outputs
-from seqassay.prove.record import FORMAT, SCORES_OF_HEAD, SCORES_OF_PREDICT, VERSION, check_record
-from seqassay.prove.scores import check_scorable, of_head_alone, score_test_set
+from seqassay.prove.outputs import METRICS, check_place, write_outputs
+from seqassay.prove.parts import ScoredParts, begin_parts, finished_before, has_parts, remove_parts, resume_command
+from seqassay.prove.record import FORMAT, VERSION, check_record
+from seqassay.prove.scores import ScoredExamples
 from seqassay.prove.settings import EvaluateSettings
 from seqassay.prove.test_set import EvaluationSet, read_test_set, sequences_of
 
@@ -53,39 +58,42 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     """
     progress = progress or RunProgress()
     began = time.monotonic()
-    check_place(settings.output_dir, force=settings.force)
+    check_place(settings.output_dir, force=settings.force, resume=settings.resume)
+    if settings.resume and not has_parts(settings.output_dir):
+        done = finished_before(settings.output_dir, METRICS, settings_as_json(settings))
+        if done is not None:
+            return Evaluation(done, settings.output_dir)
     figures_alone = None if settings.baseline_metrics is None else read_baseline_metrics(settings.baseline_metrics)
-    bundle = load_bundle(settings.bundle)
-    other = None if settings.baseline is None else load_bundle(settings.baseline)
+    model = contender(settings.bundle)
+    other = _baseline(settings)
 
     test_set = read_test_set(settings.test, progress)
     if figures_alone is not None:
         check_same_test_set(figures_alone, test_set.digest)
-    for model in filter(None, (bundle, other)):
-        check_scorable(test_set, model)
+    for one in filter(None, (model, other)):
+        one.check(test_set)
+    heads_alone = [one.name for one in (model, other) if one and one.of_head_alone(test_set)]
 
-    heads_alone = [model.name for model in (bundle, other) if model and of_head_alone(test_set, model)]
-    options: dict[str, Any] = {"device": settings.device, "threads": settings.threads, "progress": progress}
     progress.total_sequences = len(test_set.examples) * (1 if other is None else 2)
-    candidate = score_test_set(test_set, bundle, **options)
-    baseline = None if other is None else score_test_set(test_set, other, **options)
+    candidate, baseline = _score(settings, test_set, model, other, progress)
 
     progress.stage = "working out figures"
     examples, units = test_set.examples, test_set.examples.units(settings.unit)
-    record = _opening(settings, bundle, test_set)
+    record = _opening(settings, model, test_set)
     record |= {"test_set": set_statistics(examples, units), "scored": coverage(examples, candidate)}
     record["scored"]["effective_units"] = effective_units(examples, candidate, units)
     record["notes"] += notes_on_intervals(record["scored"]["effective_units"])
     record |= overall(examples, candidate, units)
     record |= {"by_group": by_group(examples, candidate, units), "by_length": by_length(examples, candidate, units)}
     record |= calibration_and_curves(
-        examples, candidate, units, None if of_head_alone(test_set, bundle) else bundle.calibration
+        examples, candidate, units, model.calibration(test_set), known=model.predictions is None
     )
 
     progress.stage = "comparing with the baseline"
     comparison = None
     if other is not None and baseline is not None:
-        comparison = compare_bundles(examples, candidate, baseline, units, bundle, other)
+        comparison = compare_models(examples, candidate, baseline, units, model, other)
+        record["notes"] += other.notes(test_set)
     elif figures_alone is not None:
         comparison = compare_with_metrics(record["values"], record["confusion_matrix"]["matrix"], figures_alone)
     record["comparison"] = comparison
@@ -97,11 +105,67 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     progress.stage = "writing"
     record["wall_s"] = round(time.monotonic() - began, 3)
     check_record(record)
-    write_outputs(settings.output_dir, record, examples, candidate, baseline)
+    with disk_errors(resume_command(settings)):
+        write_outputs(settings.output_dir, record, examples, candidate, baseline)
+        remove_parts(settings.output_dir)
     return Evaluation(record, settings.output_dir)
 
 
-def _opening(settings: EvaluateSettings, bundle: Bundle, test_set: EvaluationSet) -> dict[str, Any]:
+def _baseline(settings: EvaluateSettings) -> Contender | None:
+    """The other model, where there is one."""
+    if settings.baseline is not None:
+        return given_bundle(settings.baseline)
+    return None if settings.baseline_predictions is None else given_predictions(settings.baseline_predictions)
+
+
+def _score(
+    settings: EvaluateSettings,
+    test_set: EvaluationSet,
+    model: Contender,
+    other: Contender | None,
+    progress: RunProgress,
+) -> tuple[ScoredExamples, ScoredExamples | None]:
+    """Scores of both models, kept piece by piece while they are made.
+
+    Raises:
+        StoppedError: SIGTERM or Ctrl-C; what was scored is kept.
+        ResourceError: a full disk; likewise.
+    """
+    contenders = {"candidate": model, **({} if other is None else {"baseline": other})}
+    parts = {}
+    if test_set.features is None and any(one.bundle is not None for one in contenders.values()):
+        identity = {
+            "seqassay": seqassay.__version__,
+            "test_set": test_set.digest,
+            "device": resolve_device(settings.device).type,
+            **{role: one.digest for role, one in contenders.items()},
+        }
+        with disk_errors(resume_command(settings)):
+            folder = begin_parts(settings.output_dir, identity, resume=settings.resume)
+        parts = {role: ScoredParts(folder, role) for role in contenders}
+    scores = {}
+    try:
+        with disk_errors(resume_command(settings)):
+            for role, one in contenders.items():
+                scores[role] = one.scores(
+                    test_set, device=settings.device, threads=settings.threads, progress=progress,
+                    parts=parts.get(role),
+                )  # fmt: skip
+    except StopRequested as stop:
+        n_kept = sum(one.n_kept for one in parts.values())
+        if not n_kept:
+            remove_parts(settings.output_dir)
+            raise
+        raise StoppedError(
+            f"stopped by {stop}; {n_kept:,} scored pieces are kept", hint=f"go on with:\n  {resume_command(settings)}"
+        ) from None
+    except (InputError, ModelError):  # going on would end so again
+        remove_parts(settings.output_dir)
+        raise
+    return scores["candidate"], scores.get("baseline")
+
+
+def _opening(settings: EvaluateSettings, model: Contender, test_set: EvaluationSet) -> dict[str, Any]:
     """What was evaluated, on what, and how."""
     return {
         "format": FORMAT,
@@ -109,7 +173,7 @@ def _opening(settings: EvaluateSettings, bundle: Bundle, test_set: EvaluationSet
         "kind": "evaluation",
         "written_at": utc_now(),
         "identity": {
-            "bundle": {"name": bundle.name, "digest": bundle.digest},
+            "bundle": model.identity(),
             "test_set": {
                 "kind": test_set.kind,
                 "path": str(test_set.path),
@@ -119,26 +183,14 @@ def _opening(settings: EvaluateSettings, bundle: Bundle, test_set: EvaluationSet
         },
         "settings": settings_as_json(settings),
         "method": {
-            "scores": SCORES_OF_HEAD if of_head_alone(test_set, bundle) else SCORES_OF_PREDICT,
+            "scores": model.says(test_set),
             "call": f"score >= {VIRUS_THRESHOLD:g}",
             "unit": settings.unit,
             "bootstrap_samples": SAMPLES,
             "seed": SEED,
             "interval": INTERVAL,
         },
-        "device": device_name(resolve_device(settings.device)),
-        "precision": bundle.precision,
+        **model.made_on(settings.device),
         "provenance": provenance(),
-        "notes": [*test_set.notes, *_notes_on_scores(bundle, test_set)],
+        "notes": [*test_set.notes, *model.notes(test_set)],
     }
-
-
-def _notes_on_scores(bundle: Bundle, test_set: EvaluationSet) -> list[str]:
-    """That figures are of the head alone, where they are, and what to do for those of the bundle."""
-    if not of_head_alone(test_set, bundle):
-        return []
-    return [
-        f"figures are of the head of {bundle.name} on stop-free frames alone, uncalibrated: `predict` with this bundle "
-        "also weighs lengths and the frames with a stop, which features do not keep, and gives other scores; for its "
-        f"own figures give the labelled sequences: --test {sequences_of(test_set)}"
-    ]

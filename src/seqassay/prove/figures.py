@@ -18,7 +18,7 @@ from seqassay.evaluate.classification import (
     Metrics,
     metrics,
 )
-from seqassay.evaluate.intervals import effective_number
+from seqassay.evaluate.intervals import effective_number, figure_interval
 from seqassay.evaluate.reliability import (
     BINS,
     bootstrap_reliability,
@@ -41,6 +41,7 @@ INTERVAL = (
     "number of units of the class that has fewer"
 )
 LENGTH_EDGES = (0, 100, 150, 250, 300, 500, 1000, 3000)  # bases; the last bin has no end
+_KNOWN = 0.95  # share of samples in which a figure has to be defined
 _SAMPLED_CLUSTERS = 2**22  # drawn at a time by `bootstrap_reliability`: 32 MiB
 
 IntArray = npt.NDArray[np.int64]
@@ -104,7 +105,9 @@ def coverage(examples: Examples, scores: ScoredExamples) -> dict[str, Any]:
         "by_nucleotides_alone": int((has_score & (scores.status == NO_FRAME)).sum()),
         "by_status": count_statuses(scores.status),
         "unscored_by_reason": {
-            name: {"sequences": n, "viral": viral[name], "others": n - viral[name]} for name, n in unscored.items() if n
+            name: {"sequences": n, "viral": viral.get(name, 0), "others": n - viral.get(name, 0)}
+            for name, n in unscored.items()
+            if n
         },
     }
 
@@ -160,21 +163,25 @@ def by_length(examples: Examples, scores: ScoredExamples, units: IntArray) -> li
 
 
 def calibration_and_curves(
-    examples: Examples, scores: ScoredExamples, units: IntArray, fitted: Calibration | None
+    examples: Examples, scores: ScoredExamples, units: IntArray, fitted: Calibration | None, *, known: bool = True
 ) -> dict[str, Any]:
     """Whether scores can be read as probabilities, for a sample composed as this test set is; and all curves.
 
     Args:
         fitted: the calibration that the scores went through; None where they went through none.
+        known: whether that is known.
     """
     kept = scores.has_score
     labels, score = examples.labels[kept], scores.score[kept]
     error_S, share_SB = _resampled_reliability(labels, score, units[kept])
     curve = reliability_curve(labels, score)
     n = len(labels)
-    shares = [_percentiles(share_SB[:, b]) for b in range(len(curve.n))]
+    bin_N = np.searchsorted(curve.highest, score).clip(0, len(curve.n) - 1)
+    shares = [
+        _interval_of_bin(curve.viral_share[b], share_SB[:, b], units[kept][bin_N == b]) for b in range(len(curve.n))
+    ]
     said = {
-        "calibrated": fitted is not None,
+        "calibrated": fitted is not None if known else None,
         "prior": None if fitted is None else fitted.prior,
         "viral_share": float(labels.mean()),
         # No interval_95: resampling only ever adds to this error.
@@ -257,9 +264,17 @@ def _resampled_reliability(labels: IntArray, score: FloatArray, units: IntArray)
     return np.concatenate([errors for errors, _ in parts]), np.concatenate([shares for _, shares in parts])
 
 
+def _interval_of_bin(share: float, samples_S: FloatArray, units: IntArray) -> list[float] | None:
+    """Of the viral share of a calibration bin, by its units; None where they are few or all of one label."""
+    n_units = effective_number(np.bincount(units).astype(np.float64))
+    if n_units < FEWEST_CLUSTERS or not 0 < share < 1 or np.isnan(samples_S).mean() > 1 - _KNOWN:
+        return None
+    return list(figure_interval("recall", float(share), samples_S, n_units))
+
+
 def _percentiles(values: FloatArray) -> list[float] | None:
     known = values[~np.isnan(values)]
-    if len(known) < 0.95 * len(values):
+    if len(known) < _KNOWN * len(values):
         return None
     low, high = np.percentile(known, [2.5, 97.5]).tolist()
     return [low, high] if low < high else None  # no width is no certainty

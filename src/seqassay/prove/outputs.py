@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, write_durably
+from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, publish, stage, unstage
 from seqassay.errors import MissingExtraError, UsageError
 from seqassay.measure.schema import check_schema
-from seqassay.predict.consensus import SCORE_DECIMALS, STATUSES
-from seqassay.prove.scores import ScoredExamples
+from seqassay.predict.consensus import SCORE_DECIMALS
+from seqassay.prove.parts import FOLDER as PARTS
+from seqassay.prove.scores import ALL_STATUSES, ScoredExamples
 from seqassay.prove.test_set import Examples
 from seqassay.report.markdown import validation_report
 from seqassay.report.validation_plots import draw_validation
@@ -29,18 +30,24 @@ _ROWS_AT_ONCE = 10_000
 logger = logging.getLogger(__name__)
 
 
-def check_place(folder: Path, *, force: bool, what: str = "evaluation") -> None:
+def check_place(folder: Path, *, force: bool, what: str = "evaluation", resume: bool = False) -> None:
     """Find before the work what would be in its way afterwards; nothing is touched.
 
     Args:
         what: is written there.
+        resume: what is there is gone on with.
 
     Raises:
         UsageError: a file or another folder's content is in the way, or nobody may write there.
     """
     if folder.is_dir():
         content = sorted(path.name for path in folder.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX))
-        if content and not force:
+        if content and not force and not resume:
+            if content == [PARTS]:
+                raise UsageError(
+                    f"{folder}: holds an interrupted {what}",
+                    hint="go on with it (--resume), begin again (--force), or choose another --output-dir",
+                )
             raise UsageError(
                 f"{folder}: the output folder is not empty (it holds {content[0]})",
                 hint=f"replace the {what} in it (--force), or choose another --output-dir",
@@ -59,7 +66,7 @@ def write_outputs(
     candidate: ScoredExamples,
     baseline: ScoredExamples | None,
 ) -> None:
-    """Write predictions, report and record; other files in the folder are left alone.
+    """Write predictions, report and record, or none of them; other files in the folder are left alone.
 
     Raises:
         SeqassayError: the record is not as its schema has it (a bug; nothing is written).
@@ -69,17 +76,26 @@ def write_outputs(
     check_schema(record, "evaluation")
     picture, why_no_picture = _picture(record)
     report = validation_report(record, None if picture is None else PLOTS, why_no_picture)
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    files: dict[Path, Iterable[bytes]] = {
+        folder / PREDICTIONS: prediction_rows(examples, candidate, baseline),
+        folder / REPORTS / REPORT: [report.encode()],
+        **({} if picture is None else {folder / REPORTS / PLOTS: [picture]}),
+        folder / METRICS: [f"{text}\n".encode()],
+    }
     with disk_errors():
         (folder / REPORTS).mkdir(parents=True, exist_ok=True)
+        try:
+            for path, pieces in files.items():
+                stage(path, pieces)
+        except BaseException:  # a full disk, a stop: what was there stays as it was
+            unstage(files)
+            raise
         (folder / METRICS).unlink(missing_ok=True)  # an earlier evaluation's, which the files to come don't belong to
-        write_durably(folder / PREDICTIONS, prediction_rows(examples, candidate, baseline))
         if picture is None:
-            (folder / REPORTS / PLOTS).unlink(missing_ok=True)  # an earlier evaluation's
-        else:
-            write_durably(folder / REPORTS / PLOTS, [picture])
-        write_durably(folder / REPORTS / REPORT, [report.encode()])
-        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-        write_durably(folder / METRICS, [f"{text}\n".encode()])
+            (folder / REPORTS / PLOTS).unlink(missing_ok=True)
+        for path in files:
+            publish([path])
 
 
 def _picture(record: Mapping[str, Any]) -> tuple[bytes | None, str]:
@@ -110,7 +126,7 @@ def prediction_rows(
 
 
 def _called(scores: ScoredExamples, i: int) -> list[str]:
-    status = STATUSES[scores.status[i]]
+    status = ALL_STATUSES[scores.status[i]]
     if np.isnan(scores.score[i]):
         return ["", "", status]
     return [f"{scores.score[i]:.{SCORE_DECIMALS}f}", "virus" if scores.is_virus[i] else "others", status]

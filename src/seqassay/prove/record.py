@@ -12,6 +12,7 @@ from seqassay.prove.curves import check_curves
 FORMAT, VERSION = "seqassay-evaluation", "2.0"
 # What figures are of, as ``method.scores`` has it.
 SCORES_OF_PREDICT = "as `predict` gives them"
+SCORES_GIVEN = "as they were given: predictions that were at hand"
 SCORES_OF_HEAD = "of the head on stop-free frames alone, uncalibrated"
 # Ranges of figures that are not shares.
 _RANGES = {"mcc": (-1.0, 1.0), "log_loss": (0.0, math.inf)}

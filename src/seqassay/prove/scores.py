@@ -26,9 +26,13 @@ from seqassay.predict.consensus import (
     mean_chunk_score,
 )
 from seqassay.predict.scoring import SequenceScorer
+from seqassay.prove.parts import ScoredParts
 from seqassay.prove.test_set import EvaluationSet, read_again
 from seqassay.train.feature_files import FeatureSet
 
+# Beside those of `predict`: a sequence that predictions of another tool give no score.
+ALL_STATUSES = (*STATUSES, "not_given")
+NOT_GIVEN = len(STATUSES)
 _FRAMES_AT_ONCE = 16_384  # of 3,328 values: 220 MB
 
 
@@ -38,7 +42,7 @@ class ScoredExamples:
 
     Attributes:
         score: P(virus), uncalibrated where `of_head_alone`, rounded as `predict` prints it; NaN without one.
-        status: index into ``STATUSES``.
+        status: index into ``ALL_STATUSES``.
     """
 
     score: npt.NDArray[np.float64]
@@ -77,9 +81,18 @@ def of_head_alone(test_set: EvaluationSet, bundle: Bundle) -> bool:
 
 
 def score_test_set(
-    test_set: EvaluationSet, bundle: Bundle, *, device: str, threads: int | None, progress: RunProgress
+    test_set: EvaluationSet,
+    bundle: Bundle,
+    *,
+    device: str,
+    threads: int | None,
+    progress: RunProgress,
+    parts: ScoredParts | None = None,
 ) -> ScoredExamples:
     """Score every example.
+
+    Args:
+        parts: what was scored before is taken from there, and what is scored is kept there.
 
     Raises:
         InputError: no example has a score, or the test set was changed.
@@ -89,7 +102,7 @@ def score_test_set(
     if test_set.features is not None:
         scores = _score_features(test_set.features, len(test_set.examples), bundle, device, progress)
     else:
-        scores = _score_sequences(test_set, bundle, device, threads, progress)
+        scores = _score_sequences(test_set, bundle, device, threads, progress, parts)
     broken = (scores.status == CLASSIFIED) & ~scores.has_score
     if broken.any():
         name = test_set.examples.ids[int(np.argmax(broken))]
@@ -104,20 +117,33 @@ def score_test_set(
 
 def count_statuses(status: npt.NDArray[np.uint8]) -> dict[str, int]:
     """Sequences of every status."""
-    return dict(zip(STATUSES, np.bincount(status, minlength=len(STATUSES)).tolist(), strict=True))
+    n_of = dict(zip(ALL_STATUSES, np.bincount(status, minlength=len(ALL_STATUSES)).tolist(), strict=True))
+    return {name: n for name, n in n_of.items() if n or name in STATUSES}
 
 
 def _score_sequences(
-    test_set: EvaluationSet, bundle: Bundle, device: str, threads: int | None, progress: RunProgress
+    test_set: EvaluationSet,
+    bundle: Bundle,
+    device: str,
+    threads: int | None,
+    progress: RunProgress,
+    parts: ScoredParts | None,
 ) -> ScoredExamples:
     scorer = SequenceScorer(bundle, device=device, threads=threads)
     progress.begin_work()
     progress.stage = f"scoring with {bundle.name}"
     score, status = [], []
     for shard in read_again(test_set):
-        calls = scorer.calls(shard.bases)
-        score.append(calls.score)
-        status.append(calls.status)
+        kept = None if parts is None else parts.get(shard.index, len(shard.ids))
+        if kept is None:
+            calls = scorer.calls(shard.bases)
+            kept = calls.score, calls.status
+            if parts is not None:
+                parts.put(shard.index, *kept)
+        else:
+            progress.resumed_sequences += len(shard.ids)
+        score.append(kept[0])
+        status.append(kept[1])
         progress.done_sequences += len(shard.ids)
     return ScoredExamples(np.concatenate(score), np.concatenate(status))
 

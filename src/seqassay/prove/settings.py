@@ -22,20 +22,30 @@ class EvaluateSettings:
         UsageError: a value out of its range, or settings that exclude each other.
     """
 
-    bundle: str  # the candidate: a name, or the path of a bundle folder
+    bundle: str  # the candidate: a bundle's name or folder, or the folder of a run of `predict`, or a table of scores
     test: Path  # a labelled FASTA file, a dataset folder, or a folder of features of a test set
     output_dir: Path
     baseline: str | None = None  # a bundle to compare with, sequence by sequence
     baseline_metrics: str | None = None  # or its figures alone: a JSON file, or JSON itself
+    baseline_predictions: str | None = None  # or its scores, made before: the folder of a run, or a table
     threshold: float = DEFAULT_THRESHOLD  # accuracy may drop by less than this, as a fraction
     unit: Unit = "record"  # what bootstrap samples are drawn from
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     threads: int | None = None  # None: what the machine gives
+    resume: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
-        if self.baseline is not None and self.baseline_metrics is not None:
-            raise UsageError("--baseline and --baseline-metrics exclude each other", hint="give one baseline")
+        baselines = {
+            "--baseline": self.baseline,
+            "--baseline-metrics": self.baseline_metrics,
+            "--baseline-predictions": self.baseline_predictions,
+        }
+        given = [name for name, value in baselines.items() if value is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} exclude each other", hint="give one baseline")
+        if self.resume and self.force:
+            raise UsageError("--resume and --force exclude each other", hint="--resume goes on, --force begins again")
         if not math.isfinite(self.threshold) or not 0 <= self.threshold < 1:
             percent = f"; for {self.threshold:g} percent give {self.threshold / 100:g}" if self.threshold >= 1 else ""
             raise UsageError(

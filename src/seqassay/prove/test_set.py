@@ -18,7 +18,7 @@ import numpy.typing as npt
 from seqassay.errors import InputError
 from seqassay.measure.progress import RunProgress
 from seqassay.prove.settings import Unit
-from seqassay.sequences.reading import InputSettings, Shard, read_shards
+from seqassay.sequences.reading import InputSettings, RecordsDigest, Shard, read_shards
 from seqassay.train.dataset_build import FORMAT as DATASET_FORMAT
 from seqassay.train.dataset_folder import MANIFEST
 from seqassay.train.feature_files import FEATURES_FILE, TEST_METADATA_FILE, FeatureSet, RecordRow, file_sha256
@@ -66,6 +66,7 @@ class EvaluationSet:
         source: the FASTA file, or the folder of features.
         digest: SHA-256 over ids, headers and bases (the same for plain and compressed files), or over the features.
         features: None for sequences.
+        records_digest: as ``run.json`` has it of a run's input; None for features.
         facts: for the record.
         notes: what a reader of the figures should know.
     """
@@ -78,6 +79,7 @@ class EvaluationSet:
     features: FeatureSet | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    records_digest: str | None = None
 
 
 def read_test_set(path: Path, progress: RunProgress | None = None) -> EvaluationSet:
@@ -130,8 +132,8 @@ _WHAT_TO_GIVE = (
 def _sequences(kind: Literal["fasta", "dataset"], path: Path, source: Path) -> EvaluationSet:
     rows: list[RecordRow] = []
     lengths: list[npt.NDArray[np.int64]] = []
-    digest = hashlib.sha256()
-    for shard in read_shards(InputSettings(paths=(str(source),))):
+    digest, records_digest = hashlib.sha256(), RecordsDigest()
+    for shard in records_digest.watch(read_shards(InputSettings(paths=(str(source),)))):
         for number, header in enumerate(shard.headers, shard.first_record + 1):
             row, _ = parse_header(header, path=source, number=number)
             rows.append(row)
@@ -140,7 +142,10 @@ def _sequences(kind: Literal["fasta", "dataset"], path: Path, source: Path) -> E
     if not rows:
         raise InputError("holds no sequence", path=source, hint=_WHAT_TO_GIVE)
     facts = {"file": source.name, "file_sha256": file_sha256(source)}
-    return EvaluationSet(kind, path, source, digest.hexdigest(), _examples(rows, np.concatenate(lengths)), facts=facts)
+    return EvaluationSet(
+        kind, path, source, digest.hexdigest(), _examples(rows, np.concatenate(lengths)), facts=facts,
+        records_digest=records_digest.hexdigest(),
+    )  # fmt: skip
 
 
 def _dataset(folder: Path) -> EvaluationSet:

@@ -23,6 +23,7 @@ REASONS = {
     "too_short": "too short",
     "no_bases": "without a base",
     "classified": "classified",
+    "not_given": "not in the predictions",
 }
 UNDEFINED = "–"
 _MAIN = ("accuracy", "precision", "recall", "f1", "roc_auc")
@@ -227,11 +228,11 @@ def _by_length(rows: Sequence[Mapping[str, Any]] | None) -> str:
 def _calibration(said: Mapping[str, Any], bins: Sequence[Mapping[str, Any]]) -> list[str]:
     error = said["expected_calibration_error"]
     resampled = _interval(error["resampled_95"], ".4f", "resampled ")
-    claim = (
-        f"The bundle holds a calibration for a sample with {said['prior']:.0%} viral sequences."
-        if said["calibrated"]
-        else "The scores are not calibrated: they do not claim to be probabilities."
-    )
+    claim = {
+        True: f"The bundle holds a calibration for a sample with {said['prior'] or 0:.0%} viral sequences.",
+        False: "The scores are not calibrated: they do not claim to be probabilities.",
+        None: "Whether these scores claim to be probabilities is not known.",
+    }[said["calibrated"]]
     about = (
         f"{claim} Of the scored sequences {said['viral_share']:.1%} are viral, and the figures hold for that share. "
         f"Expected calibration error {_value(error)}{resampled} in {error['bins']} bins of equal size, largest error "
@@ -330,7 +331,10 @@ def _scored_line(scored: Mapping[str, Any]) -> str:
 
 
 def _model(said: Mapping[str, Any]) -> str:
-    return f"{said['name']} {said['digest'][:12]}" if said["digest"] else f"{said['name']} (figures alone)"
+    text = f"{said['name']} {said['digest'][:12]}" if said["digest"] else str(said["name"])
+    if "predictions" in said:
+        return f"{text} ({said['predictions']['kind']} at hand, not scored again)"
+    return text if said["digest"] else f"{text} (figures alone)"
 
 
 def _whys(values: Mapping[str, Mapping[str, Any]]) -> str:

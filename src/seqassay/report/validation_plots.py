@@ -114,7 +114,7 @@ def _says_why(axes: Axes, curve: Mapping[str, Any]) -> bool:
     return True
 
 
-def _square(axes: Axes, title: str, x: str, y: str, *, legend: str) -> None:
+def _square(axes: Axes, title: str, x: str, y: str, *, legend: Any) -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=title, xlabel=x, ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
     entries = axes.legend(fontsize=8, frameon=False, loc=legend)
