@@ -83,6 +83,13 @@ def _kind_of(content: Any, path: Path) -> str:
             path=path,
             hint=f"known: {', '.join(kinds)}",
         )
+    versions = schema(kinds[said])["properties"]["version"]["enum"]
+    if content.get("version") not in versions:
+        raise InputError(
+            f"is of version {content.get('version')!r}; read here: {', '.join(versions)}",
+            path=path,
+            hint="make it again",
+        )
     return kinds[said]
 
 
