@@ -77,7 +77,7 @@ def build_command(
         tokenizer=tokenizer,
         force=force,
     )
-    state = RunProgress()
+    state = RunProgress(unit="characters")
     with watched(state, show_progress=progress, unfinished=f"{output_dir} was not written"):
         manifest = build_token_files(settings, state)
     typer.echo("\n".join([*manifest_lines(manifest), f"in {output_dir}"]))
@@ -114,7 +114,7 @@ def check_command(
         max_overlap=max_overlap,
         output=output,
     )
-    state = RunProgress()
+    state = RunProgress(unit="characters")
     with watched(state, show_progress=progress, unfinished="nothing was written"):
         record = check_text(settings, state)
     typer.echo("\n".join(check_lines(record)))

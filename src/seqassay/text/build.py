@@ -86,8 +86,7 @@ def build_token_files(settings: BuildSettings, progress: RunProgress | None = No
             tokenizer lacks, a vocabulary that the text is too small for.
         ResourceError: the disk is full.
     """
-    progress = progress or RunProgress()
-    progress.unit = "characters"
+    progress = progress or RunProgress(unit="characters")
     check_place(settings.output_dir, force=settings.force, what="folder of token files", is_part=FILES.__contains__)
     sources = find_sources(settings.inputs)
     progress.begin_work()

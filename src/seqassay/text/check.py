@@ -55,8 +55,7 @@ def check_text(settings: CheckSettings, progress: RunProgress | None = None) -> 
         UsageError: nothing to compare.
         InputError: bad text or a bad probe file.
     """
-    progress = progress or RunProgress()
-    progress.unit = "characters"
+    progress = progress or RunProgress(unit="characters")
     probes = find_probes(list(settings.probes))
     texts = _texts(settings, progress)
     if len(texts) < 2 and not probes:
@@ -70,6 +69,7 @@ def check_text(settings: CheckSettings, progress: RunProgress | None = None) -> 
     for name in names[1:]:
         progress.stage = f"reading {name}"
         indexes[name] = SplitIndex(texts[name]())
+    progress.stage = "reading probe tasks"
     contamination = Contamination(probes)
     passes: dict[str, SplitPass] = {}
     for number, name in enumerate(names):

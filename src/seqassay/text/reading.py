@@ -157,9 +157,9 @@ def _decode(data: bytes, name: str, line: int, offset: int) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         at = error.start
-        hint = "convert it: iconv -f latin1 -t utf-8 FILE > NEW, with the encoding that it has"
+        hint = f"convert it, from the encoding that it has: iconv -f latin1 -t utf-8 {name} > NEW"
         if offset == 0 and data.startswith(_UTF16_BOMS):
-            hint = "this is UTF-16; convert it: iconv -f utf-16 -t utf-8 FILE > NEW"
+            hint = f"this is UTF-16; convert it: iconv -f utf-16 -t utf-8 {name} > NEW"
         what = f"not UTF-8: byte 0x{data[at]:02x} at offset {offset + at:,}"
         raise InputError(what, path=name, line=line + data.count(b"\n", 0, at), hint=hint) from None
     at = data.find(b"\0")
