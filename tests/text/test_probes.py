@@ -92,6 +92,8 @@ def test_files_are_found_by_their_names(tmp_path: Path) -> None:
         find_probes([tmp_path, qa])
     with pytest.raises(UsageError, match="of which task"):
         find_probes([write(tmp_path, "boolq", ROWS["qa"])])
+    with pytest.raises(InputError, match="no such file"):
+        find_probes([tmp_path / "absent"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="has no file of a task"):
         find_probes([tmp_path / "empty"])

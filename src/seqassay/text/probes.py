@@ -161,6 +161,8 @@ def find_probes(places: list[Path]) -> list[ProbeSet]:
             paths.append(place)
     sets: dict[str, ProbeSet] = {}
     for path in paths:
+        if not path.exists():
+            raise InputError("no such file", path=path)
         name = path.name.removesuffix(".jsonl")
         if name not in TASKS:
             raise UsageError(f"{path}: of which task is this?", hint=_known_files())

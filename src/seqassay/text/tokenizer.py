@@ -41,7 +41,7 @@ class UnknownCharacterError(SeqassayError):
     def __init__(self, character: str, *, text: int, position: int) -> None:
         super().__init__(
             f"the character {character!r} (U+{ord(character):04X}) is not in the tokenizer's vocabulary",
-            hint="take the character out of the text, or train a byte-level tokenizer (--vocab-size): it knows every text",
+            hint="take it out of the text, or train a byte-level tokenizer (--vocab-size), which knows every text",
         )
         self.character, self.text, self.position = character, text, position
 
