@@ -208,6 +208,21 @@ def test_a_baseline_that_runs_out_of_memory_is_skipped(benchmark: Benchmark, mon
     assert "one sequence of 502 tokens" in record["gate"]["reason"]
 
 
+def test_a_baseline_that_gets_no_kernel_is_skipped(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What oneDNN says when memory runs out, as seen with 650M parameters in 4.2 GB."""
+    embed = Embedder.embed
+
+    def exhausted(self: Embedder, sequences: Any) -> Any:
+        if self.encoder.name == "large":
+            raise RuntimeError("could not create a primitive")
+        return embed(self, sequences)
+
+    monkeypatch.setattr(Embedder, "embed", exhausted)
+    record = benchmark()
+    assert record["verdict"] == "UNDECIDED"
+    assert "large does not run" in record["gate"]["reason"]
+
+
 def test_weights_that_are_no_numbers(benchmark: Benchmark, folders: Path, tmp_path: Path) -> None:
     """As a candidate they end the benchmark, as a baseline they are skipped."""
     bad = broken(folders / "large", tmp_path / "large", float("nan"))

@@ -118,8 +118,8 @@ def _rate_rows(models: Mapping[str, Any], protocol: str) -> list[tuple[str, ...]
     shown: dict[str, Callable[[float], str]] = {
         "run_s": lambda v: f"{v:.4g} s",
         "per_sequence_s": lambda v: f"{v * 1e3:.4g} ms",
-        "sequences_per_s": lambda v: f"{v:,.4g}" if v < 1000 else f"{v:,.0f}",
-        "tokens_per_s": lambda v: f"{v:,.0f}",
+        "sequences_per_s": _rate,
+        "tokens_per_s": _rate,
         "flop_per_s": _scaled,
         "share_of_peak": _share,
     }
@@ -280,6 +280,10 @@ def _with_interval(entry: Mapping[str, Any]) -> str:
 def _with_spread(entry: Mapping[str, Any], form: Callable[[float], str]) -> str:
     spread = "" if entry["sd"] is None else f" ± {form(entry['sd'])}"
     return f"{form(entry['value'])}{spread}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _scaled(value: float) -> str:

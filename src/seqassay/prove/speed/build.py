@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -242,7 +241,7 @@ def _notes(record: dict[str, Any], candidate: Measured, baseline: Measured | str
         notes.append(
             "candidate and baseline are the same model in the same number format: a speed-up of 1 is to be expected"
         )
-    random = [m.opened.wanted.name for m in measured if not isinstance(m.opened.wanted.source, Path)]
+    random = [m.opened.wanted.name for m in measured if m.opened.wanted.path is None]
     if random:
         notes.append(f"random weights ({', '.join(random)}): times are those of the shape, embeddings mean nothing")
     return notes

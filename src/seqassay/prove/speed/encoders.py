@@ -33,11 +33,12 @@ class Wanted:
     """An encoder that is known to be there, and has not been read yet.
 
     Attributes:
-        source: its files, or the published shape that is filled with random weights.
+        path: its files; None: the shape is filled with random weights.
     """
 
     name: str
-    source: Path | Esm2Config
+    path: Path | None
+    shape: Esm2Config
     n_parameters: int
     precision: PrecisionName
 
@@ -64,11 +65,10 @@ class Opened:
     def as_record(self) -> dict[str, Any]:
         """Identity, shape and number format."""
         config, embedder, wanted = self.model.config, self.embedder, self.wanted
-        path = str(wanted.source) if isinstance(wanted.source, Path) else None
         return {
             "name": wanted.name,
-            "weights": "files" if path else "random",
-            "path": path,
+            "weights": "random" if wanted.path is None else "files",
+            "path": None if wanted.path is None else str(wanted.path),
             "digest": embedder.encoder.digest,
             "n_layers": config.n_layers,
             "d_model": config.d_model,
@@ -136,7 +136,7 @@ def open_encoder(wanted: Wanted, settings: SpeedSettings) -> Opened:
     device = resolve_device(settings.device)
     precision = resolve(device, wanted.precision)
     clock = DeviceClock.of(device)
-    check_fits(wanted.name, wanted.n_parameters, device, precision.dtype)
+    check_fits(wanted.name, wanted.shape, device, precision)
     try:
         encoder, load_s = clock.timed(lambda: _load(wanted, settings.seed))
         embedder, place_s = clock.timed(
@@ -166,7 +166,7 @@ def _find(name: str, precision: PrecisionName, *, random_weights: bool) -> Wante
             hint=f"protein encoders: {', '.join(_protein_names())}",
         )
     if known is not None and random_weights:
-        return Wanted(name, _SHAPES[known.n_layers, known.d_model], known.n_parameters, precision)
+        return Wanted(name, None, _SHAPES[known.n_layers, known.d_model], known.n_parameters, precision)
     if is_bundle(name) and known is None:
         name = f"{name}:protein"
     is_part = name.rpartition(":")[2] in ("protein", "nucleotide") and ":" in name
@@ -181,13 +181,14 @@ def _find(name: str, precision: PrecisionName, *, random_weights: bool) -> Wante
     shape = describe_encoder(path)
     if shape.encoder_class != "esm2":
         raise ModelError(f"{path}: holds a nucleotide encoder; this benchmark is of protein encoders")
-    return Wanted(said or (name if known else path.resolve().name), path, shape.n_parameters, precision)
+    config = Esm2Config(shape.n_layers, shape.d_model, shape.n_heads)
+    return Wanted(said or (name if known else path.resolve().name), path, config, shape.n_parameters, precision)
 
 
 def _load(wanted: Wanted, seed: int) -> Encoder:
-    if isinstance(wanted.source, Path):
-        return load_encoder(wanted.source, kind="protein", name=wanted.name)
-    return _random_encoder(wanted.name, wanted.source, seed)
+    if wanted.path is not None:
+        return load_encoder(wanted.path, kind="protein", name=wanted.name)
+    return _random_encoder(wanted.name, wanted.shape, seed)
 
 
 def _random_encoder(name: str, shape: Esm2Config, seed: int) -> Encoder:

@@ -10,7 +10,9 @@ from pathlib import Path
 import psutil
 import torch
 
+from seqassay.engine.precision import ResolvedPrecision
 from seqassay.errors import ResourceError
+from seqassay.models.esm2 import Esm2Config
 
 _CGROUP = Path("/sys/fs/cgroup")
 # Limit and use of a container's memory, by version of the kernel's interface.
@@ -19,22 +21,30 @@ _CGROUP_FILES = (
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
 _FLOAT32_BYTES = 4
+KEPT_TWICE_BYTES = 32 << 20  # weights up to this size have a second copy in the kernels' layout (models/linear.py)
 _WORK_BYTES = 256 << 20  # activations of a batch and what libraries keep; small models need less
 
 
-def check_fits(name: str, n_parameters: int, device: torch.device, dtype: torch.dtype) -> None:
-    """The weights fit: in float32 into the host's memory, where they are read, and in ``dtype`` onto the device.
+def check_fits(name: str, shape: Esm2Config, device: torch.device, precision: ResolvedPrecision) -> None:
+    """The weights fit: in float32 into the host's memory, where they are read, and in their format onto the device.
 
     Raises:
         ResourceError: they do not; says how much is missing.
     """
-    read_bytes = n_parameters * _FLOAT32_BYTES
-    copy_bytes = n_parameters * dtype.itemsize
-    on_host = read_bytes + (copy_bytes if device.type == "cpu" and dtype != torch.float32 else 0)
+    layer_matrices = (3 * shape.d_model**2, shape.d_model**2, *[shape.d_model * shape.d_ff] * 2)  # projections, FFN
+    n_weights = shape.n_layers * sum(layer_matrices)
+    item_bytes = precision.dtype.itemsize
+    on_host = n_weights * _FLOAT32_BYTES
+    if device.type == "cpu":
+        if precision.dtype != torch.float32:
+            on_host += n_weights * item_bytes
+        if not precision.exact:
+            copied = [n for n in layer_matrices if n * item_bytes <= KEPT_TWICE_BYTES]
+            on_host += shape.n_layers * sum(copied) * item_bytes
     _check(name, on_host + _WORK_BYTES, available_host_bytes(), "the memory of this machine")
     if device.type == "cuda":
         free_bytes, _ = torch.cuda.mem_get_info(device)
-        _check(name, copy_bytes + _WORK_BYTES, free_bytes, str(device))
+        _check(name, n_weights * item_bytes + _WORK_BYTES, free_bytes, str(device))
 
 
 def available_host_bytes() -> int:
