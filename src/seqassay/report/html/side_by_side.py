@@ -46,6 +46,13 @@ _OF_EVALUATIONS = (
     *((words, f"values.{name}", "decimal") for name, words in FIGURES.items()),
     ("expected calibration error", "calibration.expected_calibration_error", "decimal"),
 )
+# what figures can be compared on
+_HAS_TO_BE_ALIKE = {
+    "run": (("input sequences", "input_digest"),),
+    "scan": (("input sequences", "input_digest"), ("windows", "windows")),
+    "evaluation": (("test sets", "identity.test_set.digest"),),
+    "speed": (("sequences", "identity.sequences"), ("devices", "device")),
+}
 _HEADLINES = {"run": _OF_RUNS, "scan": _OF_SCANS, "evaluation": _OF_EVALUATIONS}
 
 
@@ -92,7 +99,17 @@ def _figures(kind: str, contents: Sequence[tuple[str, Mapping[str, Any]]]) -> li
         "Differences are those of the two figures; they have no interval of their own. Whether two models differ is a "
         "question to paired tests: seqassay evaluate --baseline, and seqassay compare for two runs."
     )
-    return [Table(f"Figures of {len(contents)} records", columns, rows), Text(said, "quiet")]
+    warnings = [Text(text, "unsure") for text in _not_alike(kind, contents)]
+    return [*warnings, Table(f"Figures of {len(contents)} records", columns, rows), Text(said, "quiet")]
+
+
+def _not_alike(kind: str, contents: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """What the records were not made of alike, so that a difference says less than it seems to."""
+    return [
+        f"The records are of different {words}: their figures differ for that reason alone."
+        for words, path in _HAS_TO_BE_ALIKE.get(kind, ())
+        if len({str(_at(content, path)) for _, content in contents}) > 1
+    ]
 
 
 def _cells(figures: Sequence[Figure | None]) -> list[str]:
