@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -133,14 +133,19 @@ class CausalLmLayer(nn.Module):
         self.gate_up = nn.Linear(d, 2 * config.d_ff, bias=False)
         self.down = nn.Linear(config.d_ff, d, bias=False)
 
-    def heads(self, hidden_TD: Tensor, rotary: tuple[Tensor, Tensor] | None, kernel: Kernel) -> Tensor:
-        """Rotated queries, rotated keys, and values: ``[3, H, T, K]``."""
+    def heads(
+        self, hidden_TD: Tensor, rotary: tuple[Tensor, Tensor] | None, kernel: Kernel
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries, rotated keys, and values: each ``[T, H, K]``."""
         qkv_TE = linear(self.attention_norm(hidden_TD), self.qkv.weight, None, plain=kernel == "exact")
-        heads_3HTK = qkv_TE.view(len(qkv_TE), 3, self.n_heads, -1).permute(1, 2, 0, 3)
+        qkv_T3HK = qkv_TE.view(len(qkv_TE), 3, self.n_heads, -1)
         if rotary is None:
-            return heads_3HTK
-        rotated_2HTK = rotate(heads_3HTK[:2], *rotary)
-        return torch.cat((rotated_2HTK, heads_3HTK[2:]))
+            return qkv_T3HK[:, 0], qkv_T3HK[:, 1], qkv_T3HK[:, 2]
+        if kernel == "exact":
+            rotated_2HTK = rotate(qkv_T3HK[:, :2].permute(1, 2, 0, 3), *rotary)
+            return rotated_2HTK[0].transpose(0, 1), rotated_2HTK[1].transpose(0, 1), qkv_T3HK[:, 2]
+        heads: tuple[Tensor, Tensor, Tensor] = _Rotate.apply(qkv_T3HK, *rotary)  # type: ignore[no-untyped-call]
+        return heads
 
     def finish(self, hidden_TD: Tensor, mixed_THK: Tensor, kernel: Kernel, dropout: float) -> Tensor:
         """The residual stream after this layer, from what attention mixed."""
@@ -157,9 +162,9 @@ class CausalLmLayer(nn.Module):
     def gated(self, x_TD: Tensor, *, plain: bool) -> Tensor:
         """SwiGLU: ``silu(gate) * up``, ``[T, F]``."""
         weight, d_ff = self.gate_up.weight, self.d_ff
-        if torch.is_grad_enabled():  # one product, and one more in the backward pass, for both
-            gate_TF, up_TF = F.linear(x_TD, weight).chunk(2, dim=-1)
-            return F.silu(gate_TF) * up_TF
+        if torch.is_grad_enabled():  # two products: halves of one result are slower to go over, both ways
+            gate_FD, up_FD = weight[:d_ff], weight[d_ff:]
+            return F.silu(F.linear(x_TD, gate_FD)) * F.linear(x_TD, up_FD)
         gate_TF = F.silu(linear(x_TD, weight, None, rows=(0, d_ff), plain=plain), inplace=True)
         return linear(x_TD, weight, None, rows=(d_ff, 2 * d_ff), then="mul", other_TE=gate_TF, plain=plain)
 
@@ -240,13 +245,13 @@ class CausalLm(nn.Module):
         rotary = self._rotary(positions_T, int(total_S.max()))
         rows_S_, past_S_ = torch.from_numpy(rows).to(device), torch.from_numpy(past_S).to(device)
         for number, layer in enumerate(cast("list[CausalLmLayer]", self.layers)):
-            heads_3HTK = layer.heads(hidden_TD, rotary, kernel)
+            heads = layer.heads(hidden_TD, rotary, kernel)
             keys, values = cache.keys[number], cache.values[number]
             pieces = []
             sequence = 0
             for first, n, length in layout.groups:
                 tokens, sequences = slice(first, first + n * length), slice(sequence, sequence + n)
-                q, k, v = heads_3HTK[:, :, tokens].view(3, self.config.n_heads, n, length, -1).transpose(1, 2)
+                q, k, v = (x[tokens].view(n, length, *x.shape[1:]).transpose(1, 2) for x in heads)
                 row_N, n_past_N = rows_S_[sequences], past_S_[sequences]
                 place_NL = n_past_N[:, None] + torch.arange(length, device=device)
                 keys[row_N[:, None], :, place_NL] = k.transpose(1, 2).to(keys.dtype)
@@ -289,9 +294,7 @@ class CausalLm(nn.Module):
         if dropout:
             hidden_TD = F.dropout(hidden_TD, dropout)
         for layer in cast("list[CausalLmLayer]", self.layers):
-            q_HTK, k_HTK, v_HTK = layer.heads(hidden_TD, rotary, kernel)
-            q, k, v = (x.transpose(0, 1) for x in (q_HTK, k_HTK, v_HTK))
-            mixed_THK = attention(q, k, v, layout, kernel=kernel, causal=True)
+            mixed_THK = attention(*layer.heads(hidden_TD, rotary, kernel), layout, kernel=kernel, causal=True)
             hidden_TD = layer.finish(hidden_TD, mixed_THK, kernel, dropout)
         normed_TD: Tensor = self.final_norm(hidden_TD)
         return normed_TD
@@ -320,6 +323,41 @@ class CausalLm(nn.Module):
     def _check_length(self, length: int) -> None:
         if self.embed_positions is not None and length > self.config.context:
             raise ValueError(f"a sequence of {length} tokens; learned positions end at {self.config.context}")
+
+
+class _Rotate(torch.autograd.Function):
+    """Queries and keys rotated as by `rotate`, values as they are, tokens of a head side by side as attention likes it.
+
+    One pass each way, and no copies to join the parts; the gradient of a rotation is the rotation back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv_T3HK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(cos_TK, sin_TK)
+        n_tokens, _, n_heads, width = qkv_T3HK.shape
+        heads_3THK = qkv_T3HK.new_empty(3, n_heads, n_tokens, width).transpose(1, 2)
+        for part in range(2):
+            _rotate_into(heads_3THK[part], qkv_T3HK[:, part], cos_TK, sin_TK)
+        heads_3THK[2] = qkv_T3HK[:, 2]
+        return heads_3THK[0], heads_3THK[1], heads_3THK[2]
+
+    @staticmethod
+    def backward(ctx: Any, *d_heads: Tensor) -> tuple[Tensor, None, None]:
+        cos_TK, sin_TK = ctx.saved_tensors
+        d_q, d_k, d_v = d_heads
+        d_qkv_T3HK = d_q.new_empty(len(d_q), 3, *d_q.shape[1:])
+        for part, d_part in enumerate((d_q, d_k)):
+            _rotate_into(d_qkv_T3HK[:, part], d_part, cos_TK, -sin_TK)
+        d_qkv_T3HK[:, 2] = d_v
+        return d_qkv_T3HK, None, None
+
+
+def _rotate_into(out_THK: Tensor, x_THK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> None:
+    half = x_THK.shape[-1] // 2
+    cos, sin = cos_TK[:, None], sin_TK[:, None]
+    torch.mul(x_THK, cos, out=out_THK)
+    out_THK[..., :half].addcmul_(x_THK[..., half:], sin[..., :half])
+    out_THK[..., half:].addcmul_(x_THK[..., :half], sin[..., half:])
 
 
 def make_norm(config: CausalLmConfig) -> nn.Module:

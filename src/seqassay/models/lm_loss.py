@@ -46,6 +46,9 @@ def cross_entropy(
         raise ValueError("no token has a target: the loss is not defined")
     weight_VD = model.head_weight_VD
     rows = _rows(weight_VD, chunk_bytes)
+    if len(targets_T) <= rows:  # one chunk: torch's own, which keeps its log-probabilities for the backward pass
+        logits_TV = model.logits(hidden_TD)
+        return F.cross_entropy(logits_TV, targets_T, ignore_index=NO_TARGET, reduction="sum") / n_targets
     loss: Tensor = _CrossEntropy.apply(hidden_TD, weight_VD, targets_T, rows, n_targets)  # type: ignore[no-untyped-call]
     return loss
 
