@@ -52,5 +52,5 @@ def write_own_page(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: the disk is full, and the like.
     """
-    html = record_page([Record(kind, dict(content), folder)])
+    html = record_page([Record(kind, dict(content), folder / "run.json")])
     write_durably(folder / REPORT, [html.encode()])

@@ -12,7 +12,6 @@ from seqassay.report.html.shared import (
     about_sections,
     dict_table,
     flat,
-    stage_drawing,
     status_banner,
     text_of,
     verdict_blocks,
@@ -53,8 +52,6 @@ def generic_view(record: Record) -> View:
 def blocks_of(name: str, value: Any) -> list[Block]:
     """A part of a record, as tables."""
     words = name.replace("_", " ")
-    if name == "stages" and value:
-        return [stage_drawing(value)]
     if isinstance(value, list):
         if all(isinstance(item, Mapping) for item in value):
             return [list_table(words, value)]

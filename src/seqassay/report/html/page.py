@@ -9,11 +9,13 @@ from dataclasses import replace
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import seqassay
+from seqassay.errors import InputError
 from seqassay.report.html.blocks import View, bounded
 from seqassay.report.html.comparison_view import comparison_view
 from seqassay.report.html.evaluation_view import evaluation_view
 from seqassay.report.html.gate_view import gate_view
 from seqassay.report.html.generic_view import generic_view
+from seqassay.report.html.pipeline_view import pipeline_view
 from seqassay.report.html.records import Record
 from seqassay.report.html.run_view import run_view
 from seqassay.report.html.scan_view import scan_view
@@ -26,6 +28,7 @@ _VIEWS: dict[str, Callable[[Record], View]] = {
     "comparison": comparison_view,
     "gate": gate_view,
     "scan": scan_view,
+    "pipeline": pipeline_view,
     "speed": speed_view,
 }
 
@@ -34,9 +37,9 @@ def record_page(records: Sequence[Record]) -> str:
     """One record, or several: first those of one kind side by side, then each by itself.
 
     Raises:
-        InputError: a table that belongs to a record was changed.
+        InputError: a record lacks what its page shows, or a table that belongs to it was changed.
     """
-    views = [_VIEWS.get(record.kind, generic_view)(record) for record in records]
+    views = [_view(record) for record in records]
     if len(views) == 1:
         return render(views[0].title, views)
     labels = [f"{letters(i)} · {record.name}" for i, record in enumerate(records)]
@@ -45,6 +48,13 @@ def record_page(records: Sequence[Record]) -> str:
     together = [side_by_side(group) for group in groups if len(group) > 1]
     alone = [replace(view, title=f"{label}: {view.title}") for label, view in zip(labels, views, strict=True)]
     return render(f"{len(records)} records of seqassay", [*together, *alone])
+
+
+def _view(record: Record) -> View:
+    try:
+        return _VIEWS.get(record.kind, generic_view)(record)
+    except (KeyError, TypeError, ValueError, IndexError) as error:  # in parts of a record that its schema leaves open
+        raise InputError(f"is no whole record of the kind {record.kind!r}: {error!r}", path=record.path) from error
 
 
 def letters(number: int) -> str:

@@ -17,12 +17,17 @@ FILE_NAMES = ("metrics.json", "run.json")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record that was read, with the folder in which its run's tables are."""
+    """A record, and where it is."""
 
     kind: str
     content: dict[str, Any]
-    folder: Path
+    path: Path
     sha256: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where its command's other files are."""
+        return self.path.parent
 
     @property
     def name(self) -> str:
@@ -55,7 +60,7 @@ def read_record(path: Path) -> Record:
         check_schema(content, kind)
     except SeqassayError as error:
         raise InputError(error.message, path=path, hint="make it again, or name another") from error
-    return Record(kind, content, path.parent, hashlib.sha256(data).hexdigest())
+    return Record(kind, content, path, hashlib.sha256(data).hexdigest())
 
 
 def read_records(paths: Sequence[Path]) -> list[Record]:
