@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -40,6 +44,8 @@ class Hub:
         self.files = {f"{CONFIG}/{split}-00000-of-00001.parquet": parquet_of(rows) for split, rows in ROWS.items()}
         self.requests: list[str] = []
         self.lie_about = ""  # this file's published SHA-256 is another one
+        self.stall_at: int | None = None  # send no byte of a Parquet file beyond this one, and keep the line open
+        self.stalled = threading.Event()
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -80,7 +86,15 @@ class Hub:
         for key, value in {**headers, "Content-Length": str(len(data))}.items():
             request.send_header(key, value)
         request.end_headers()
-        request.wfile.write(data)
+        if self.stall_at is None or not data.endswith(b"PAR1"):
+            request.wfile.write(data)
+            return
+        request.wfile.write(data[: self.stall_at])
+        request.wfile.flush()
+        time.sleep(1)  # the client reads what is under way
+        self.stalled.set()
+        while self.stall_at is not None:
+            time.sleep(0.05)
 
 
 @pytest.fixture
@@ -139,7 +153,7 @@ def test_what_cannot_be_fetched(hub: Hub, tmp_path: Path, monkeypatch: pytest.Mo
         fetch_wikitext("wikitext-3", tmp_path)
     with pytest.raises(UsageError, match="has no revision 'main2'"):
         fetch_wikitext(CONFIG, tmp_path, revision="main2")
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtraError) as caught:
         fetch_wikitext(CONFIG, tmp_path)
     assert "pip install 'seqassay[text]'" in caught.value.hint
@@ -162,3 +176,18 @@ def test_files_that_are_no_parquet_with_text(data: bytes, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="is no Parquet file with a column text"):
         fetch_wikitext(CONFIG, tmp_path)
     assert not (tmp_path / "fetch.json").exists()
+
+
+def test_a_stopped_fetch_exits_3_and_goes_on(hub: Hub, tmp_path: Path) -> None:
+    """Ctrl-C while the server is silent; the same command given again ends well."""
+    hub.stall_at = 200
+    command = [sys.executable, "-m", "seqassay", "lm", "data", "fetch", CONFIG, "-o", str(tmp_path / "w")]
+    process = subprocess.Popen([*command, "--no-progress"], stderr=subprocess.PIPE, text=True)
+    assert hub.stalled.wait(120)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    hub.stall_at = None
+    assert process.returncode == 3
+    assert "give the same command again" in said
+    assert subprocess.run([*command, "--no-progress"], timeout=120, check=False).returncode == 0
+    assert (tmp_path / "w" / "train.txt").read_text().startswith(" \n = Title")

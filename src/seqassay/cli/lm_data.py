@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from seqassay.cli.console import watched
-from seqassay.errors import InputError
+from seqassay.errors import InputError, StoppedError
+from seqassay.predict.stop import StopRequested, stop_on_signals
 
 _INPUTS = (
     "train=FILE, valid=FILE, test=FILE (a folder or glob in place of a file, several of each); or a folder with "
@@ -38,11 +40,16 @@ def fetch_command(
     Goes on where it was cut when given again. HF_ENDPOINT names a mirror.
     """
     from seqassay.measure.progress import RunProgress
+    from seqassay.report.terminal import ProgressReporter, error_console
     from seqassay.text.wikitext import fetch_wikitext
 
     state = RunProgress(unit="files")
-    with watched(state, show_progress=progress, unfinished="what was downloaded is kept"):
-        files = fetch_wikitext(config, output_dir, revision=revision, progress=state)
+    reporter = ProgressReporter(state, error_console()) if progress else contextlib.nullcontext()
+    try:
+        with stop_on_signals(), reporter:
+            files = fetch_wikitext(config, output_dir, revision=revision, progress=state)
+    except StopRequested as stop:
+        raise StoppedError(f"stopped ({stop})", hint="give the same command again: it goes on there") from None
     typer.echo(table([("file", "lines", "bytes"), *((f.name, f"{f.lines:,}", f"{f.bytes:,}") for f in files)]))
     typer.echo(f"in {output_dir}")
 
