@@ -83,7 +83,7 @@ def record(**changes: Any) -> dict[str, Any]:
     values = {name: {"value": value} for name, value in GOOD.items()}
     return {
         "format": "seqassay-evaluation",
-        "version": "1.0",
+        "version": "2.0",
         "identity": {"bundle": {"name": "old"}, "test_set": {"digest": "d" * 64}},
         "values": values,
         "confusion_matrix": {"matrix": [[14, 1], [2, 13]]},
@@ -107,26 +107,26 @@ def test_an_earlier_evaluation_may_have_undefined_figures_but_no_missing_ones() 
     del cut["values"]["f1"]
     with pytest.raises(InputError, match="'f1' is missing"):
         read_baseline_metrics(json.dumps(cut))
-    with pytest.raises(InputError, match=r"version '2.0'; this seqassay reads 1.x"):
-        read_baseline_metrics(json.dumps(record(version="2.0")))
+    with pytest.raises(InputError, match=r"version '1\.0'; this seqassay reads 2\.x"):
+        read_baseline_metrics(json.dumps(record(version="1.0")))
 
 
-GOOD = {"accuracy": 0.93, "precision": 0.92, "recall": 0.94, "f1": 0.93, "roc_auc": 0.98}
+FIGURES = {"accuracy": 0.93, "precision": 0.92, "recall": 0.94, "f1": 0.93, "roc_auc": 0.98}
 
 
 def test_figures_one_level_down_are_found() -> None:
-    found = read_baseline_metrics(json.dumps({"name": "theirs", "epochs": 3, "test_metrics": GOOD}))
+    found = read_baseline_metrics(json.dumps({"name": "theirs", "epochs": 3, "test_metrics": FIGURES}))
     assert (found.name, found.figures["roc_auc"]) == ("theirs", 0.98)
     with pytest.raises(InputError, match="holds figures in 'valid' and 'test'") as caught:
-        read_baseline_metrics(json.dumps({"valid": GOOD, "test": GOOD}))
+        read_baseline_metrics(json.dumps({"valid": FIGURES, "test": FIGURES}))
     assert "give the object that is meant" in caught.value.hint
     with pytest.raises(InputError, match="metrics: key 'f1' is 93; it lies between 0 and 1"):
-        read_baseline_metrics(json.dumps({"metrics": {**GOOD, "f1": 93}}))
+        read_baseline_metrics(json.dumps({"metrics": {**FIGURES, "f1": 93}}))
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", '"93%"', "null", "true"])
 def test_what_is_no_fraction_says_the_fix(value: str) -> None:
-    text = json.dumps({**GOOD, "accuracy": "?"}).replace('"?"', value)
+    text = json.dumps({**FIGURES, "accuracy": "?"}).replace('"?"', value)
     with pytest.raises(InputError, match=r"key 'accuracy' is .*, not a number") as caught:
         read_baseline_metrics(text)
     assert caught.value.hint

@@ -7,6 +7,7 @@ import errno
 import json
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import pytest
 from seqassay import durable
 from seqassay.errors import InputError, ResourceError, SeqassayError, UsageError
 from seqassay.models.bundle import load_bundle
-from seqassay.prove.comparison import compare_models
+from seqassay.prove.baseline import REQUIRED, BaselineMetrics
+from seqassay.prove.comparison import accuracy_gate, compare_models, compare_with_metrics
 from seqassay.prove.evaluate import evaluate
 from seqassay.prove.outputs import prediction_rows
 from seqassay.prove.record import check_record
@@ -255,6 +257,30 @@ def test_mcnemar_and_drop_of_made_up_calls(tiny_bundle: Path, calibrated_bundle:
     b, c = found["mcnemar"]["only_candidate_right"], found["mcnemar"]["only_baseline_right"]
     assert (b, c) == (8, 28)
     assert found["mcnemar"]["p_exact"] == pytest.approx(stats.binomtest(b, b + c).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("lost", "drop", "limit", "below"),
+    [(10, "1/20", 0.05, False), (9, "9/200", 0.05, True), (3, "3/200", 0.015, False)],
+)
+def test_at_the_exact_limit_a_drop_is_not_below_it(
+    tiny_bundle: Path, calibrated_bundle: Path, lost: int, drop: str, limit: float, below: bool
+) -> None:
+    """Of 200 calls: 3/200 is 0.015 exactly, which 0.95 - 0.935 in floating point is not."""
+    theirs = [i >= 10 for i in range(200)]
+    ours = [i >= 10 + lost for i in range(200)]
+    examples, candidate, baseline = made_up(ours, theirs)
+    bundles = load_bundle(tiny_bundle), load_bundle(calibrated_bundle)
+    comparison = compare_models(examples, candidate, baseline, examples.units("record"), *bundles)
+    assert comparison["accuracy_drop"]["exact"] == drop
+    comparison["accuracy_drop"]["interval_95"] = [comparison["accuracy_drop"]["difference"]] * 2
+    assert accuracy_gate(comparison, limit)["verdict"] == ("PASSED" if below else "DEPLOYMENT HALTED")
+    of_figures = BaselineMetrics("b", dict.fromkeys(REQUIRED, 0.95), Fraction("0.95"), None, None, ())
+    right = 190 - lost
+    values = {name: {"value": right / 200, "interval_95": [right / 200] * 2, "n": 200} for name in REQUIRED}
+    beside_figures = compare_with_metrics(values, [[right, 200 - right], [0, 0]], of_figures)
+    assert beside_figures["accuracy_drop"]["exact"] == drop
+    assert accuracy_gate(beside_figures, limit)["verdict"] == ("PASSED" if below else "DEPLOYMENT HALTED")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import provenance, utc_now
 from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.predict.stop import StopRequested
-from seqassay.prove.baseline import check_same_test_set, read_baseline_metrics
+from seqassay.prove.baseline import BaselineMetrics, check_same_test_set, read_baseline_metrics
 from seqassay.prove.comparison import accuracy_gate, compare_models, compare_with_metrics
 from seqassay.prove.contender import Contender, contender, given_bundle, given_predictions
 from seqassay.prove.figures import (
@@ -59,10 +59,6 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     progress = progress or RunProgress()
     began = time.monotonic()
     check_place(settings.output_dir, force=settings.force, resume=settings.resume)
-    if settings.resume and not has_parts(settings.output_dir):
-        done = finished_before(settings.output_dir, METRICS, settings_as_json(settings))
-        if done is not None:
-            return Evaluation(done, settings.output_dir)
     figures_alone = None if settings.baseline_metrics is None else read_baseline_metrics(settings.baseline_metrics)
     model = contender(settings.bundle)
     other = _baseline(settings)
@@ -72,6 +68,11 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
         check_same_test_set(figures_alone, test_set.digest)
     for one in filter(None, (model, other)):
         one.check(test_set)
+    identity = _identity(model, other, figures_alone, test_set)
+    if settings.resume and not has_parts(settings.output_dir):
+        done = finished_before(settings.output_dir, METRICS, identity, settings_as_json(settings))
+        if done is not None:
+            return Evaluation(done, settings.output_dir)
     heads_alone = [one.name for one in (model, other) if one and one.of_head_alone(test_set)]
 
     progress.total_sequences = len(test_set.examples) * (1 if other is None else 2)
@@ -79,7 +80,7 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
 
     progress.stage = "working out figures"
     examples, units = test_set.examples, test_set.examples.units(settings.unit)
-    record = _opening(settings, model, test_set)
+    record = _opening(settings, model, test_set, identity)
     record |= {"test_set": set_statistics(examples, units), "scored": coverage(examples, candidate)}
     record["scored"]["effective_units"] = effective_units(examples, candidate, units)
     record["notes"] += notes_on_intervals(record["scored"]["effective_units"])
@@ -93,6 +94,7 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     comparison = None
     if other is not None and baseline is not None:
         comparison = compare_models(examples, candidate, baseline, units, model, other)
+        comparison["baseline"] |= other.identity()
         record["notes"] += other.notes(test_set)
     elif figures_alone is not None:
         comparison = compare_with_metrics(record["values"], record["confusion_matrix"]["matrix"], figures_alone)
@@ -165,22 +167,35 @@ def _score(
     return scores["candidate"], scores.get("baseline")
 
 
-def _opening(settings: EvaluateSettings, model: Contender, test_set: EvaluationSet) -> dict[str, Any]:
+def _identity(
+    model: Contender, other: Contender | None, figures_alone: BaselineMetrics | None, test_set: EvaluationSet
+) -> dict[str, Any]:
+    """What the figures are of: two evaluations of one identity and the same settings find the same."""
+    baseline = None if other is None else other.identity()
+    if figures_alone is not None:
+        baseline = {"name": figures_alone.name, "digest": None, "figures": dict(figures_alone.figures)}
+    return {
+        "bundle": model.identity(),
+        "baseline": baseline,
+        "test_set": {
+            "kind": test_set.kind,
+            "path": str(test_set.path),
+            "digest": test_set.digest,
+            **test_set.facts,
+        },
+    }
+
+
+def _opening(
+    settings: EvaluateSettings, model: Contender, test_set: EvaluationSet, identity: dict[str, Any]
+) -> dict[str, Any]:
     """What was evaluated, on what, and how."""
     return {
         "format": FORMAT,
         "version": VERSION,
         "kind": "evaluation",
         "written_at": utc_now(),
-        "identity": {
-            "bundle": model.identity(),
-            "test_set": {
-                "kind": test_set.kind,
-                "path": str(test_set.path),
-                "digest": test_set.digest,
-                **test_set.facts,
-            },
-        },
+        "identity": identity,
         "settings": settings_as_json(settings),
         "method": {
             "scores": model.says(test_set),

@@ -114,21 +114,24 @@ def remove_parts(output_dir: Path) -> None:
         output_dir.rmdir()
 
 
-def finished_before(output_dir: Path, record_name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def finished_before(
+    output_dir: Path, record_name: str, identity: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """The record of the finished evaluation in a folder; None where there is none.
 
     Raises:
-        UsageError: it was made with other settings.
+        UsageError: it is of another model or test set, or was made with other settings.
     """
     try:
         record = json.loads((output_dir / record_name).read_bytes())
     except (OSError, ValueError):
         return None
-    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+    if not isinstance(record, dict) or not {"settings", "identity", "gate"} <= record.keys():
         return None
     ignored = ("resume", "force", "threads")
     found, wanted = (
-        {key: value for key, value in said.items() if key not in ignored} for said in (record["settings"], settings)
+        {key: value for key, value in {**said, **of}.items() if key not in ignored}
+        for said, of in ((record["settings"], record["identity"]), (settings, json.loads(json.dumps(identity))))
     )
     check_identity(found, wanted, output_dir)
     return record

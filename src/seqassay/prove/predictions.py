@@ -37,7 +37,7 @@ class Predictions:
     Attributes:
         kind: ``run`` of `predict`, or ``table``.
         path: as it was given; ``table_path``: the file that was read.
-        name, digest: of the run's bundle; of a table the file's name and None.
+        name, digest: of the run's bundle; of a table its path and None.
         scores: NaN without one.
         status: index into ``scores.ALL_STATUSES``.
         run: what ``run.json`` says.
@@ -90,7 +90,7 @@ def read_predictions(path: Path) -> Predictions:
         if not path.is_file():
             hint = f"give the folder of a run of `seqassay predict`, or a table; {_TABLE}"
             raise InputError("no such file or folder", path=path, hint=hint)
-        return Predictions("table", path, path, _sha256(path), path.name, None, *_read_table(path))
+        return Predictions("table", path, path, _sha256(path), str(path), None, *_read_table(path))
     source = open_source("A", path)
     table, run = path / SEQUENCES_TABLE, dict(source.run or {})
     sha256 = _sha256(table)
@@ -185,7 +185,8 @@ def _read_table(path: Path) -> tuple[list[str], npt.NDArray[np.float64], npt.NDA
             status.append(STATUSES.index(said) if said in STATUSES else CLASSIFIED)
     if not ids:
         raise InputError("holds no row", path=path, hint=_TABLE)
-    return ids, np.round(np.array(scores, np.float64), SCORE_DECIMALS), np.array(status, np.uint8)
+    rounded: npt.NDArray[np.float64] = np.round(scores, SCORE_DECIMALS).astype(np.float64)
+    return ids, rounded, np.array(status, np.uint8)
 
 
 def _lines(path: Path) -> Iterator[str]:

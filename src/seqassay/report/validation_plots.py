@@ -103,7 +103,7 @@ def _histogram(axes: Axes, spread: Mapping[str, Any]) -> None:
     axes.axvline(0.5, color="black", lw=0.8, ls="--", label="called virus from here")
     axes.set(xlim=(0, 1), ylim=(0, None), title="Scores by label", xlabel="score", ylabel="sequences")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc="upper center")
+    axes.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc="upper center")
 
 
 def _says_why(axes: Axes, curve: Mapping[str, Any]) -> bool:
@@ -117,7 +117,7 @@ def _says_why(axes: Axes, curve: Mapping[str, Any]) -> bool:
 def _square(axes: Axes, title: str, x: str, y: str, *, legend: Any) -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=title, xlabel=x, ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
-    entries = axes.legend(fontsize=8, frameon=False, loc=legend)
+    entries = axes.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc=legend)
     for text in entries.get_texts():
         text.set_parse_math(False)  # a bundle's name is data
 
