@@ -182,6 +182,18 @@ def test_every_parameter_gets_the_gradient_of_the_exact_path(variant: str) -> No
         assert exact_one.abs().max() > 0, name
 
 
+def test_autocast_trains_in_half_precision_with_float32_gradients() -> None:
+    model = model_of(SHAPE)
+    tokens_T, layout = tokens_of([4, 17, 24])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half_TD = model(tokens_T, layout)
+    half_TD.square().mean().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
+    exact_TD = model(tokens_T, layout, exact=True)
+    error = (half_TD.float() - exact_TD).square().mean().sqrt() / exact_TD.std()
+    assert 0 < error < 0.05
+
+
 def test_first_weights_depend_on_the_seed_alone() -> None:
     one = build_lm(SHAPE, seed=5)
     torch.randn(100)
