@@ -144,7 +144,7 @@ def histogram(
     n = len(bins)
     sums = [sum(values[i] for _, values in series) if stacked else max(v[i] for _, v in series) for i in range(n)]
     x = Scale(0, n, _LEFT, WIDTH - _RIGHT)
-    y = Scale(0, max(*sums, 1) * 1.04, HEIGHT - _BOTTOM, _TOP)
+    y = Scale(0, max([*sums, 1]) * 1.04, HEIGHT - _BOTTOM, _TOP)
     shapes = _y_axis(y, WIDTH, y_label)
     gap = 1.0 if n <= 60 else 0.0
     for i in range(n):

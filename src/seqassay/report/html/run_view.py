@@ -49,7 +49,9 @@ def run_view(record: Record) -> View:
         lead=_lead(run),
         banner=banner,
         sections=[
-            Section("How many are viral", _how_many(run)),
+            Section("How many are viral", _how_many(run))
+            if run["calls"]
+            else Section("How far it came", _how_far(run)),
             *(_sample_sections(run, sample) if sample else []),
             *([Section("Scores and lengths", [Text(why, "unsure")])] if why else []),
             Section("What was not classified, and why", _not_classified(run, sample)),
@@ -87,7 +89,7 @@ def _lead(run: Mapping[str, Any]) -> str:
 
 def _how_many(run: Mapping[str, Any]) -> list[Block]:
     """Tiles, and what has to be known about them."""
-    counts, calls = run["counts"], run["calls"] or {}
+    counts, calls = run["counts"], run["calls"]
     composition, rate = calls.get("composition"), calls.get("false_discovery_rate")
     of_scored = " of those with a score"
     tiles = [
@@ -112,7 +114,7 @@ def _how_many(run: Mapping[str, Any]) -> list[Block]:
                 f"The calibration cannot vouch for a false discovery rate of {rate['wanted']:g} here: {rate['reason']}."
             )
             blocks.append(Text(f"{said} Take the expected false calls as a rough guide.", "unsure"))
-    elif run["calls"] is not None:
+    else:
         blocks.append(
             Text(
                 "The bundle has no calibration: its scores are no probabilities, and there is no estimate of the viral "
@@ -130,6 +132,19 @@ def _how_many(run: Mapping[str, Any]) -> list[Block]:
             )
         )
     return [Tiles(tiles), *blocks]
+
+
+def _how_far(run: Mapping[str, Any]) -> list[Block]:
+    """What is known of a run that is not done; calls are made at its end."""
+    counts = run["counts"]
+    return [
+        Tiles(
+            [
+                ("sequences so far", numbers.count(counts["sequences"]), f"in {run['shards']:,} shards"),
+                ("with a score", numbers.count(counts["scored"]), "calls are made at the end"),
+            ]
+        )
+    ]
 
 
 def _sample_sections(run: Mapping[str, Any], sample: Sample) -> list[Section]:
@@ -302,7 +317,7 @@ def _not_classified(run: Mapping[str, Any], sample: Sample | None) -> list[Block
         if not n_not
         else f"{n_not:,} of {counts['sequences']:,} sequences have no stop-free frame; "
         f"{counts['scored'] - counts['classified']:,} of them have a score from their nucleotides alone, and "
-        f"{counts['sequences'] - counts['scored']:,} have none. Each has its row in {TABLE}."
+        f"{counts['sequences'] - counts['scored']:,} have none."
     )
     return [Text(said), Table("Sequences by status", columns, rows)]
 
