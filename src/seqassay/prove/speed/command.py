@@ -67,6 +67,7 @@ def benchmark_speed(settings: SpeedSettings, *, progress: RunProgress | None = N
     progress.begin_work()
     candidate = bench.first_call(candidate_opened)
     baseline = _first_call_of_baseline(bench, baseline_opened)
+    del baseline_opened  # one that is skipped gives its memory back
     peaks = _peaks(candidate, baseline)
     _measure_peaks(peaks, clock, progress)
     bench.classic(candidate, warm_ups=settings.warm_ups, runs=settings.runs)
