@@ -91,11 +91,12 @@ def calibration_drawing(contents: Sequence[tuple[str, Mapping[str, Any]]]) -> Dr
         band = [(b["mean_score"], *b["wilson_95"]) for b in bins]
         series.append(Series(label, points, band, marked=True))
         for b in bins:
-            interval = b["viral_share"]["interval_95"]
+            share = b["viral_share"]
             rows.append(
                 [
                     label, f"{b['lowest']:.4f} to {b['highest']:.4f}", numbers.count(b["n"]), f"{b['mean_score']:.4f}",
-                    f"{b['viral_share']['value']:.4f}", numbers.interval(interval), numbers.interval(b["wilson_95"]),
+                    numbers.decimal(share["value"]), numbers.interval(share["interval_95"]),
+                    numbers.interval(b["wilson_95"]),
                 ]
             )  # fmt: skip
     columns = [
