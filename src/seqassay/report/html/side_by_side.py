@@ -106,7 +106,7 @@ def _figures(kind: str, contents: Sequence[tuple[str, Mapping[str, Any]]]) -> li
 def _not_alike(kind: str, contents: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """What the records were not made of alike, so that a difference says less than it seems to."""
     return [
-        f"The records are of different {words}: their figures differ for that reason alone."
+        f"The records are of different {words}: one and the same model would give other figures on them."
         for words, path in _HAS_TO_BE_ALIKE.get(kind, ())
         if len({str(_at(content, path)) for _, content in contents}) > 1
     ]
