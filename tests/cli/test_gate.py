@@ -103,7 +103,7 @@ def test_verdicts_and_exit_codes(
     [
         ("float32/run.json", '"efficiency": 0.', '"efficiency": 3.', "packing.efficiency is 3."),
         ("float32/run.json", '"wall_s"', '"wall_time_s"', "the record lacks wall_s"),
-        ("same/metrics.json", '"version": "1.0"', '"version": "7.1"', "is of version '7.1'"),
+        ("same/metrics.json", '"version": "2.0"', '"version": "7.1"', "is of version '7.1'"),
         ("comparison/metrics.json", '"in_both": 600', '"in_both": 601', "rows of A are"),
     ],
 )
