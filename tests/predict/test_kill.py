@@ -67,7 +67,7 @@ def test_killed_at_every_sync_and_resumed(
         assert exit_code(killed, number) == -signal.SIGKILL
         predict(replace(killed, resume=True))
         assert output_bytes(folder) == expected, f"killed at sync {number} of {n_syncs}"
-        assert sorted(path.name for path in folder.iterdir()) == sorted([*OUTPUTS, "run.json"])
+        assert sorted(path.name for path in folder.iterdir()) == sorted([*OUTPUTS, "report.html", "run.json"])
 
 
 def test_killed_again_and_again(settings: PredictSettings, tmp_path: Path) -> None:
