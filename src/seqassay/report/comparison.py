@@ -5,8 +5,10 @@ Views only: every number here stands in the record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from seqassay.report.layout import escaped, labelled, provenance_rows, sentence, table, verdict
 
 UNDEFINED = "–"
 _KINDS = {
@@ -42,8 +44,7 @@ def comparison_summary(record: Mapping[str, Any], folder: str) -> str:
         ("report", f"{folder}/reports/comparison_report.md"),
         ("mismatches", f"{folder}/mismatches.tsv ({_listed_line(record['mismatches'])})"),
     ]
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+    return "\n".join(labelled(rows))
 
 
 def gate_line(gate: Mapping[str, Any]) -> str:
@@ -54,7 +55,12 @@ def gate_line(gate: Mapping[str, Any]) -> str:
 
 def comparison_report(record: Mapping[str, Any]) -> str:
     """The whole report."""
-    parts = ["# Comparison report", _verdict(record), "## What was compared", *_identity(record)]
+    parts = [
+        "# Comparison report",
+        verdict(record["gate"], gate_line, record["notes"]),
+        "## What was compared",
+        *_identity(record),
+    ]
     for level in record["levels"]:
         parts.append(f"## {level['level'].capitalize()}")
         parts += _embeddings(level) if "cosine" in level else _level(level)
@@ -93,20 +99,6 @@ _SHORT = {"mean_absolute": "mean", "median_absolute": "median", "p95_absolute": 
           "sd_signed": "sd"}  # fmt: skip
 
 
-def _verdict(record: Mapping[str, Any]) -> str:
-    gate = record["gate"]
-    if gate["verdict"] == "SKIPPED":
-        lines = [f"**Gate skipped**: {gate['reason']}."]
-    else:
-        line = gate_line(gate)
-        lines = [f"**{gate['verdict']}**: {gate['reason']}. {line[0].upper()}{line[1:]}."]
-    if record["notes"]:
-        lines += ["", *(f"- Mind that {_escaped(note)}." for note in record["notes"])]
-    if gate["next_steps"]:
-        lines += ["", "Next steps:", "", *(f"{i}. {step}" for i, step in enumerate(gate["next_steps"], 1))]
-    return "\n".join(lines)
-
-
 def _identity(record: Mapping[str, Any]) -> list[str]:
     identity = record["identity"]
     rows = []
@@ -117,17 +109,17 @@ def _identity(record: Mapping[str, Any]) -> list[str]:
         shown = [_known(identity[side]["other"].get(thing)) for side in ("a", "b")]
         if any(text != UNDEFINED for text in shown):
             rows.append((thing.replace("_", " "), *shown))
-    paths = [("path", *(f"`{_escaped(identity[side]['path'])}`" for side in ("a", "b")))]
+    paths = [("path", *(f"`{escaped(identity[side]['path'])}`" for side in ("a", "b")))]
     kinds = [("kind of side", *(identity[side]["kind"] for side in ("a", "b")))]
     found = "; ".join(f"{thing}: {said}" for thing, said in identity["found"].items())
     files = [
-        (file["side"], file["level"], f"{file['rows']:,}", f"`{_escaped(file['path'])}`", f"`{file['sha256'][:16]}…`")
+        (file["side"], file["level"], f"{file['rows']:,}", f"`{escaped(file['path'])}`", f"`{file['sha256'][:16]}…`")
         for file in record["files"]
     ]
     return [
-        _table(("", "A", "B"), [*paths, *kinds, *rows]),
-        f"The same on both sides? {found[0].upper()}{found[1:]}.",
-        _table(("side", "what", "rows", "file", "SHA-256"), files),
+        table(("", "A", "B"), [*paths, *kinds, *rows]),
+        f"The same on both sides? {sentence(found)}.",
+        table(("side", "what", "rows", "file", "SHA-256"), files),
     ]
 
 
@@ -138,7 +130,7 @@ def _level(level: Mapping[str, Any]) -> list[str]:
         f"Same label on {_with_interval(labels['agreement'], _percent)} of the {labels['agreement']['n']:,} rows that "
         f"both sides call; {_with_interval(labels['agreement_with_missing'], _percent)} when rows that one side lacks, "
         "or does not call, count as rows that differ.",
-        _table(
+        table(
             ("", "virus in B", "others in B"),
             [
                 ("virus in A", f"{labels['virus_in_both']:,}", f"{labels['virus_in_a_others_in_b']:,}"),
@@ -149,7 +141,7 @@ def _level(level: Mapping[str, Any]) -> list[str]:
     ]
     if level.get("statuses_changed"):
         rows = [(row["a"], row["b"], f"{row['n']:,}") for row in level["statuses_changed"]]
-        parts += ["Sequences with another status:", _table(("status in A", "status in B", "sequences"), rows)]
+        parts += ["Sequences with another status:", table(("status in A", "status in B", "sequences"), rows)]
     if not scores["compared"]:
         return [*parts, f"Scores were not compared: {scores['why_not']}."]
     parts.append(f"Scores: {_alike(scores)}. Differences by column:")
@@ -167,7 +159,7 @@ def _embeddings(level: Mapping[str, Any]) -> list[str]:
     return [
         _rows(level["rows"]),
         f"Cosine of the two embeddings of a sequence ({level['d_model']:,} values each).{without}",
-        _table(("cosine", "", "95% interval"), cosines),
+        table(("cosine", "", "95% interval"), cosines),
         f"Values: {_alike(level)}. The mean of a sequence's absolute differences, over sequences, and the largest "
         "difference of all:",
         _spread("values", level["differences"]),
@@ -207,7 +199,7 @@ def _spread(name: str, figures: Mapping[str, Mapping[str, Any]]) -> str:
         for key, words in _FIGURES.items()
         if key in figures
     ]
-    return _table((f"{name}, difference", "", "95% interval", "n"), rows)
+    return table((f"{name}, difference", "", "95% interval", "n"), rows)
 
 
 def _mismatches(record: Mapping[str, Any]) -> str:
@@ -219,11 +211,11 @@ def _mismatches(record: Mapping[str, Any]) -> str:
     if not rows:
         return "There are none."
     about = "`mismatches.tsv` lists them; of the flips those farthest from the decision boundary come first."
-    return f"{about}\n\n{_table(('level', 'kind', 'rows', 'listed'), rows)}"
+    return f"{about}\n\n{table(('level', 'kind', 'rows', 'listed'), rows)}"
 
 
 def _method(record: Mapping[str, Any]) -> str:
-    method, made, settings = record["method"], record["provenance"], record["settings"]
+    method, settings = record["method"], record["settings"]
     gate = record["gate"]
     rows = [
         ("pairs", method["pairs"]),
@@ -232,13 +224,9 @@ def _method(record: Mapping[str, Any]) -> str:
         ("intervals", f"{method['interval']}; shares: Wilson 1927"),
         ("tolerance", f"{settings['tolerance']:g}; a row is alike when all its values are"),
         ("gate", gate.get("rule", gate["reason"])),
-        ("seqassay", f"{made['seqassay']}, commit {made['git_commit'] or 'not known'}"),
-        ("libraries", ", ".join(f"{name} {version}" for name, version in made["libraries"].items())),
-        ("hardware", f"{_escaped(made['hardware']['processor'])}, {made['hardware']['cores']} cores"),
-        ("written", f"{record['written_at']}, after {record['wall_s']:,.1f} s"),
-        ("command", f"`{_escaped(made['command'])}`"),
+        *provenance_rows(record),
     ]
-    return _table(("", ""), rows)
+    return table(("", ""), rows)
 
 
 def _side(side: Mapping[str, Any]) -> str:
@@ -270,7 +258,7 @@ def _listed_line(mismatches: Sequence[Mapping[str, int]]) -> str:
 def _known(value: object) -> str:
     if isinstance(value, str) and len(value) == 64:
         return f"{value[:16]}…"
-    return UNDEFINED if value is None else _escaped(str(value))
+    return UNDEFINED if value is None else escaped(str(value))
 
 
 def _percent(value: float) -> str:
@@ -306,12 +294,3 @@ def _interval(entry: Mapping[str, Any], form: Any) -> str:
 def _with_interval(entry: Mapping[str, Any], form: Any) -> str:
     interval = "" if entry["interval_95"] is None else f" ({_interval(entry, form)})"
     return _value(entry, form) + interval
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

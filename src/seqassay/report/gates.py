@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from seqassay.report.layout import aligned
+
 _HEADER = ("gate", "record", "figure", "limit", "95% interval", "verdict")
 _NOTHING = "–"
 _UNSAID = ("the limit is", "the interval straddles")  # reasons that figure, limit and interval already show
@@ -30,9 +32,7 @@ def gate_table(record: Mapping[str, Any]) -> str:
             )
             if not result["reason"].startswith(_UNSAID):
                 notes.append(f"{gate['name']}: {result['reason']}")
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    lines = ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *dict.fromkeys(notes), *([""] if notes else []), verdict_line(record)])
+    return "\n".join([*aligned(rows), "", *dict.fromkeys(notes), *([""] if notes else []), verdict_line(record)])
 
 
 def verdict_line(record: Mapping[str, Any]) -> str:

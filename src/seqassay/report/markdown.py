@@ -5,8 +5,10 @@ Views only: every number here stands in the record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from seqassay.report.layout import escaped, labelled, provenance_rows, table, verdict
 
 NAMES = {
     "accuracy": "accuracy",
@@ -49,8 +51,7 @@ def validation_summary(record: Mapping[str, Any], folder: str) -> str:
     rows.append(("gate", f"{gate['verdict']}: {gate['reason']}"))
     rows += [("mind that", caveat) for caveat in gate["caveats"]]
     rows += [("record", f"{folder}/metrics.json"), ("report", f"{folder}/reports/validation_report.md")]
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+    return "\n".join(labelled(rows))
 
 
 def drop_line(gate: Mapping[str, Any]) -> str:
@@ -70,7 +71,7 @@ def validation_report(record: Mapping[str, Any], plots: str | None = None, why_n
     """
     parts = [
         "# Validation report",
-        _verdict(record),
+        verdict(record["gate"], drop_line, record["gate"]["caveats"]),
         "## Figures",
         *_figures(record),
         "## Confusion matrix",
@@ -91,18 +92,6 @@ def validation_report(record: Mapping[str, Any], plots: str | None = None, why_n
     return "\n\n".join(parts) + "\n"
 
 
-def _verdict(record: Mapping[str, Any]) -> str:
-    gate = record["gate"]
-    if gate["verdict"] == "SKIPPED":
-        return f"**Gate skipped**: {gate['reason']}."
-    lines = [f"**{gate['verdict']}**: {gate['reason']}. {drop_line(gate)[0].upper()}{drop_line(gate)[1:]}."]
-    if gate["caveats"]:
-        lines += ["", *(f"- Mind that {caveat}." for caveat in gate["caveats"])]
-    if gate["next_steps"]:
-        lines += ["", "Next steps:", "", *(f"{i}. {step}" for i, step in enumerate(gate["next_steps"], 1))]
-    return "\n".join(lines)
-
-
 def _figures(record: Mapping[str, Any]) -> list[str]:
     scored, comparison = record["scored"], record["comparison"]
     without = "; the others have no score (see Test set)" if scored["unscored"] else ""
@@ -114,7 +103,7 @@ def _figures(record: Mapping[str, Any]) -> list[str]:
     )
     values = record["values"]
     rows = [(NAMES[name], _value(entry), _only_interval(entry)) for name, entry in values.items()]
-    parts = [about, _table(("figure", _escaped(record["identity"]["bundle"]["name"]), "95% interval"), rows)]
+    parts = [about, table(("figure", escaped(record["identity"]["bundle"]["name"]), "95% interval"), rows)]
     whys = _whys(values)
     if whys:
         parts.append(whys)
@@ -136,15 +125,15 @@ def _comparison(name: str, comparison: Mapping[str, Any]) -> list[str]:
         for key, row in comparison["figures"].items()
     ]
     header = ("figure", f"candidate {name}", f"baseline {baseline['name']}", "difference", "95% interval")
-    table = _table(tuple(map(_escaped, header)), rows)
+    beside = table(tuple(map(escaped, header)), rows)
     if comparison["kind"] == "metrics":
         about = (
             "Beside the baseline's figures, which are taken as exact: of their own uncertainty nothing is known, so "
             "the intervals of the differences are the candidate's alone."
         )
         if baseline["ignored_keys"]:
-            about += f" Keys that were not read: {_escaped(', '.join(baseline['ignored_keys']))}."
-        return ["### Beside the baseline", about, table]
+            about += f" Keys that were not read: {escaped(', '.join(baseline['ignored_keys']))}."
+        return ["### Beside the baseline", about, beside]
     alone = (comparison["scored_by_candidate_alone"], comparison["scored_by_baseline_alone"])
     about = f"On the {comparison['n']:,} sequences that both score, in the same bootstrap samples."
     if any(alone):
@@ -155,13 +144,13 @@ def _comparison(name: str, comparison: Mapping[str, Any]) -> list[str]:
         f"{test['only_baseline_right']:,} where only the baseline is. McNemar's test, which takes sequences as "
         f"independent: p = {_p(test['p_exact'])} exact, {_p(test['p_mid'])} mid-p."
     )
-    return ["### Beside the baseline", about, table, paired]
+    return ["### Beside the baseline", about, beside, paired]
 
 
 def _confusion(confusion: Mapping[str, Any]) -> str:
     classes, matrix = confusion["classes"], confusion["matrix"]
     header = ("truth", *(f"called {name}" for name in classes))
-    return _table(header, [(name, *(f"{n:,}" for n in row)) for name, row in zip(classes, matrix, strict=True)])
+    return table(header, [(name, *(f"{n:,}" for n in row)) for name, row in zip(classes, matrix, strict=True)])
 
 
 def _test_set(record: Mapping[str, Any]) -> list[str]:
@@ -187,9 +176,9 @@ def _test_set(record: Mapping[str, Any]) -> list[str]:
         ),
         ("digest", f"`{identity['digest']}`"),
     ]
-    parts = [_table(("", ""), rows)]
+    parts = [table(("", ""), rows)]
     if record["notes"]:
-        parts.append("\n".join(f"- {_escaped(note)}" for note in record["notes"]))
+        parts.append("\n".join(f"- {escaped(note)}" for note in record["notes"]))
     return parts
 
 
@@ -199,7 +188,7 @@ def _by_group(record: Mapping[str, Any]) -> str:
         right = row.get("recall") or row["specificity"]
         rows.append(
             (
-                _escaped(row["group"]),
+                escaped(row["group"]),
                 "mixed" if "recall" in row and "specificity" in row else "viral" if "recall" in row else "other",
                 f"{row['genomes']:,}",
                 f"{row['scored']:,} of {row['sequences']:,}",
@@ -208,7 +197,7 @@ def _by_group(record: Mapping[str, Any]) -> str:
             )
         )
     header = ("group", "label", "genomes", "scored", "called right (95%)", "ROC-AUC (95%), against")
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _by_length(rows: Sequence[Mapping[str, Any]] | None) -> str:
@@ -222,7 +211,7 @@ def _by_length(rows: Sequence[Mapping[str, Any]] | None) -> str:
         )
         for row in rows
     ]
-    return _table(("bases", "scored", "accuracy (95%)", "recall (95%)", "specificity (95%)", "ROC-AUC (95%)"), shown)
+    return table(("bases", "scored", "accuracy (95%)", "recall (95%)", "specificity (95%)", "ROC-AUC (95%)"), shown)
 
 
 def _calibration(said: Mapping[str, Any], bins: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -251,7 +240,7 @@ def _calibration(said: Mapping[str, Any], bins: Sequence[Mapping[str, Any]]) -> 
         for row in bins
     ]
     header = ("scores", "sequences", "mean score", "viral share", "95% over units", "95% over sequences (Wilson)")
-    return [about, _table(header, rows)]
+    return [about, table(header, rows)]
 
 
 def _curves(curves: Mapping[str, Any], plots: str | None, why_no_plots: str) -> list[str]:
@@ -273,10 +262,10 @@ def _curves(curves: Mapping[str, Any], plots: str | None, why_no_plots: str) -> 
 
 
 def _method(record: Mapping[str, Any]) -> list[str]:
-    method, made, said = record["method"], record["provenance"], record["test_set"]
+    method, said = record["method"], record["test_set"]
     rows = [
-        ("bundle", f"{_escaped(record['identity']['bundle']['name'])} `{record['identity']['bundle']['digest']}`"),
-        ("test set", f"{record['identity']['test_set']['kind']}, `{_escaped(record['identity']['test_set']['path'])}`"),
+        ("bundle", f"{escaped(record['identity']['bundle']['name'])} `{record['identity']['bundle']['digest']}`"),
+        ("test set", f"{record['identity']['test_set']['kind']}, `{escaped(record['identity']['test_set']['path'])}`"),
         ("scores", method["scores"]),
         ("call", f"virus where {method['call']}"),
         (
@@ -286,15 +275,12 @@ def _method(record: Mapping[str, Any]) -> list[str]:
             f"seed {method['seed']}",
         ),
         ("gate", f"{record['gate']['rule']}, strictly, as fractions"),
-        ("device", f"{_escaped(record['device'])}, {record['precision']}"),
-        ("seqassay", f"{made['seqassay']}, commit {made['git_commit'] or 'not known'}"),
-        ("libraries", ", ".join(f"{name} {version}" for name, version in made["libraries"].items())),
-        ("written", f"{record['written_at']}, after {record['wall_s']:,.1f} s"),
-        ("command", f"`{_escaped(made['command'])}`"),
+        ("device", f"{escaped(record['device'])}, {record['precision']}"),
+        *provenance_rows(record),
     ]
     if record["comparison"] is not None and record["comparison"]["baseline"]["digest"]:
         rows.insert(1, ("baseline", f"`{record['comparison']['baseline']['digest']}`"))
-    return [_table(("", ""), rows)]
+    return [table(("", ""), rows)]
 
 
 def _compared_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -366,12 +352,3 @@ def _interval(interval: Sequence[float] | None, form: str, word: str = "") -> st
 
 def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

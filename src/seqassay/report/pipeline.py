@@ -5,8 +5,10 @@ Views only: every number here stands in the record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from seqassay.report.layout import escaped, labelled, provenance_rows, table
 
 UNDEFINED = "undefined"
 Show = Callable[[float], str]
@@ -73,8 +75,7 @@ def pipeline_summary(record: Mapping[str, Any], folder: str) -> str:
         rows.append(("same labels", _labels_line(record["reference"]["labels"])))
     rows += [("mind that", note) for note in record["notes"]]
     rows += [("record", f"{folder}/metrics.json"), ("report", f"{folder}/reports/pipeline_benchmark.md")]
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+    return "\n".join(labelled(rows))
 
 
 def failure_line(record: Mapping[str, Any]) -> str:
@@ -86,32 +87,32 @@ def failure_line(record: Mapping[str, Any]) -> str:
 def pipeline_report(record: Mapping[str, Any]) -> str:
     """The whole report."""
     identity, values = record["identity"], record["values"]
-    inputs = ", ".join(f"`{_escaped(entry['name'])}`" for entry in identity["inputs"])
+    inputs = ", ".join(f"`{escaped(entry['name'])}`" for entry in identity["inputs"])
     parts = ["# Pipeline benchmark"]
     if record["notes"]:
-        parts.append("\n".join(f"- Mind that {_escaped(note)}." for note in record["notes"]))
+        parts.append("\n".join(f"- Mind that {escaped(note)}." for note in record["notes"]))
     parts += [
         "## What was run",
-        _table(
+        table(
             ("", ""),
             [
                 ("input", f"{inputs}: {identity['sequences']:,} sequences, {identity['bases']:,} bases"),
                 ("input digest", f"`{identity['input_digest'][:16]}…`"),
-                ("bundle", f"{_escaped(identity['bundle']['name'])} `{identity['bundle']['digest'][:16]}…`"),
-                ("device", f"{_escaped(identity['device'])}, {identity['precision']}"),
+                ("bundle", f"{escaped(identity['bundle']['name'])} `{identity['bundle']['digest'][:16]}…`"),
+                ("device", f"{escaped(identity['device'])}, {identity['precision']}"),
                 ("main case", next(case["name"] for case in record["cases"] if "main" in case["roles"])),
                 ("load average", f"{record['load_average']['before']} before, {record['load_average']['after']} after"),
             ],
         ),
         "## Figures",
-        _table(
+        table(
             ("", "median", "least", "most", "n"),
             [(label, *_columns(values[name], show)) for name, (label, show) in _VALUES.items()],
         ),
         *_reasons({label: values[name] for name, (label, _) in _VALUES.items()}),
         "## Stages",
         "Busy seconds; stages of neighbouring shards overlap in time.",
-        _table(
+        table(
             ("stage", "seconds", "least", "most", "n", "share"),
             [
                 (stage["stage"], *_columns(stage["seconds"], _plain), _value(stage["share"], _share))
@@ -123,8 +124,8 @@ def pipeline_report(record: Mapping[str, Any]) -> str:
         "## Speed-up",
         *_speed_up(record),
         "## How this was measured",
-        "\n".join(f"- {name.replace('_', ' ')}: {_escaped(text)}" for name, text in record["method"].items()),
-        _provenance(record),
+        "\n".join(f"- {name.replace('_', ' ')}: {escaped(text)}" for name, text in record["method"].items()),
+        table(("", ""), provenance_rows(record)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -142,7 +143,7 @@ def _scaling(scaling: Mapping[str, Any] | None) -> list[str]:
         )
         for row in scaling["cases"]
     ]
-    return ["## Scaling", _table(("workers", "wall time (s)", "speed-up (95%)", "efficiency (95%)", "flag"), rows)]
+    return ["## Scaling", table(("workers", "wall time (s)", "speed-up (95%)", "efficiency (95%)", "flag"), rows)]
 
 
 def _sweep(sweep: Mapping[str, Any] | None) -> list[str]:
@@ -157,7 +158,7 @@ def _sweep(sweep: Mapping[str, Any] | None) -> list[str]:
         )
         for row in sweep["cases"]
     ]
-    said = [f"**Recommended: {_setting(sweep['recommended'])}** ({_escaped(sweep['reason'])})."]
+    said = [f"**Recommended: {_setting(sweep['recommended'])}** ({escaped(sweep['reason'])})."]
     if sweep["confirmation"]:
         confirmed = sweep["confirmation"]
         said.append(
@@ -165,7 +166,7 @@ def _sweep(sweep: Mapping[str, Any] | None) -> list[str]:
             f"the current setting's speed in {confirmed['n']} fresh pairs of runs."
         )
     header = ("setting", "wall time (s)", "peak memory", "speed-up over the current (95%)")
-    return ["## Sweep", _table(header, rows), " ".join(said)]
+    return ["## Sweep", table(header, rows), " ".join(said)]
 
 
 def _speed_up(record: Mapping[str, Any]) -> list[str]:
@@ -177,7 +178,7 @@ def _speed_up(record: Mapping[str, Any]) -> list[str]:
         if reference["labels"]:
             parts.append(f"The same labels on {_labels_line(reference['labels'])}.")
         elif reference["why_no_labels"]:
-            parts.append(f"Labels were not compared: {_escaped(reference['why_no_labels'])}.")
+            parts.append(f"Labels were not compared: {escaped(reference['why_no_labels'])}.")
     return [" ".join(parts)]
 
 
@@ -238,27 +239,5 @@ def _columns(found: Mapping[str, Any], show: Show) -> tuple[str, str, str, str]:
 
 
 def _reasons(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    lines = [f"- {label}: {_escaped(f['why_undefined'])}" for label, f in figures.items() if f["value"] is None]
+    lines = [f"- {label}: {escaped(f['why_undefined'])}" for label, f in figures.items() if f["value"] is None]
     return ["Undefined:\n\n" + "\n".join(lines)] if lines else []
-
-
-def _provenance(record: Mapping[str, Any]) -> str:
-    said, hardware = record["provenance"], record["provenance"]["hardware"]
-    libraries = ", ".join(f"{name} {version}" for name, version in said["libraries"].items() if version)
-    rows = [
-        ("seqassay", f"{said['seqassay']}, commit {said['git_commit'] or 'not known'}"),
-        ("command", f"`{_escaped(said['command'])}`"),
-        ("libraries", f"Python {said['python']}, {libraries}"),
-        ("hardware", f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_bytes'] / 2**30:.1f} GiB"),
-        ("written", record["written_at"]),
-    ]
-    return _table(("", ""), [(label, _escaped(text)) if label != "command" else (label, text) for label, text in rows])
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from seqassay.report.layout import labelled
 from seqassay.report.terminal import clock
 
 
@@ -33,8 +34,7 @@ def scan_summary(record: Mapping[str, Any]) -> str:
     ]
     tables = [output["name"] for output in record["outputs"] if "/" not in output["name"]]
     rows += [(name, f"{record['output_dir']}/{name}") for name in (*tables, "run.json")]
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+    return "\n".join(labelled(rows))
 
 
 def _plots_line(record: Mapping[str, Any]) -> str:

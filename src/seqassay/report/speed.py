@@ -5,8 +5,10 @@ Views only: every number here stands in the record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from seqassay.report.layout import aligned, escaped, labelled, provenance_rows, sentence, table, verdict
 
 UNDEFINED = "undefined"
 NOTHING = "–"
@@ -21,8 +23,6 @@ def speed_summary(record: Mapping[str, Any], folder: str) -> str:
     if record["baseline_status"]["status"] == "skipped":
         rows.append(("baseline", f"skipped: {record['baseline_status']['reason']}"))
     rows += [("sequences", _sequences_line(record)), ("device", record["device"])]
-    table = [("", *models), *_table_of_models(record)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     rows += [("mind that", note) for note in record["notes"]]
     rows += [
         ("speed-up", _speed_up_line(record)),
@@ -30,16 +30,15 @@ def speed_summary(record: Mapping[str, Any], folder: str) -> str:
         ("record", f"{folder}/metrics.json"),
         ("report", f"{folder}/reports/speed_benchmark.md"),
     ]
-    width = max(len(label) for label, _ in rows)
-    lines = [f"{label:<{width}}  {text}" for label, text in rows]
+    lines = labelled(rows)
     n_head = len(models) + (record["baseline_status"]["status"] == "skipped") + 2
-    shown = ["  ".join(f"{text:<{w}}" for text, w in zip(line, widths, strict=True)).rstrip() for line in table]
+    shown = aligned([("", *models), *_table_of_models(record)])
     return "\n".join([*lines[:n_head], "", *shown, "", *lines[n_head:]])
 
 
 def gate_line(gate: Mapping[str, Any]) -> str:
     """The speed-up with its interval, beside the limit."""
-    return f"speed-up {_with_interval(gate)}; it has to be at least {gate['limit']:g} ({gate['reason']})"
+    return f"{_against_limit(gate)} ({gate['reason']})"
 
 
 def speed_report(record: Mapping[str, Any]) -> str:
@@ -49,18 +48,18 @@ def speed_report(record: Mapping[str, Any]) -> str:
         "\n\n".join(
             [
                 "# Speed benchmark",
-                _verdict(record),
+                verdict(record["gate"], _against_limit, record["notes"]),
                 "## What was measured",
-                _table(("", *models), _identity_rows(models)),
+                table(("", *models), _identity_rows(models)),
                 _sequences(record),
                 "## Start",
-                _table(("seconds", *models), _start_rows(models)),
+                table(("seconds", *models), _start_rows(models)),
                 f"Load: {record['method']['load']}. First call: {record['method']['first_call']}. "
                 f"Compile: {record['method']['compile']}.",
                 "## Classic protocol",
                 f"{record['settings']['warm_ups']} warm-ups, then {record['settings']['runs']} timed runs of each "
                 "encoder alone; mean ± standard deviation of the runs.",
-                _table(("", *models), _rate_rows(models, "classic")),
+                table(("", *models), _rate_rows(models, "classic")),
                 *_paired(record, models),
                 "## The device's measured peak",
                 *_peaks(record),
@@ -72,23 +71,13 @@ def speed_report(record: Mapping[str, Any]) -> str:
     )
 
 
-def _verdict(record: Mapping[str, Any]) -> str:
-    gate = record["gate"]
-    if gate["verdict"] == "SKIPPED":
-        lines = [f"**Gate skipped**: {gate['reason']}."]
-    else:
-        line = f"speed-up {_with_interval(gate)}; it has to be at least {gate['limit']:g}"
-        lines = [f"**{gate['verdict']}**: {_escaped(gate['reason'])}. {line[0].upper()}{line[1:]}."]
-    if record["notes"]:
-        lines += ["", *(f"- Mind that {_escaped(note)}." for note in record["notes"])]
-    if gate["next_steps"]:
-        lines += ["", "Next steps:", "", *(f"{i}. {step}" for i, step in enumerate(gate["next_steps"], 1))]
-    return "\n".join(lines)
+def _against_limit(gate: Mapping[str, Any]) -> str:
+    return f"speed-up {_with_interval(gate)}; it has to be at least {gate['limit']:g}"
 
 
 def _identity_rows(models: Mapping[str, Any]) -> list[tuple[str, ...]]:
     fields: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "name": lambda m: f"{_escaped(m['name'])}{' (random weights)' if m['weights'] == 'random' else ''}",
+        "name": lambda m: f"{escaped(m['name'])}{' (random weights)' if m['weights'] == 'random' else ''}",
         "digest": lambda m: f"`{m['digest'][:16]}…`",
         "layers × width, heads": lambda m: f"{m['n_layers']} × {m['d_model']}, {m['n_heads']}",
         "parameters": lambda m: f"{m['n_parameters']:,}",
@@ -163,8 +152,8 @@ def _paired(record: Mapping[str, Any], models: Mapping[str, Any]) -> list[str]:
         "## Paired protocol",
         f"{record['settings']['pairs']} pairs, each encoder first in half of them, in random order; median ± standard "
         f"deviation of the runs. Before the pairs: {steady}.",
-        _table(("", *models), _rate_rows(models, "paired")),
-        _table(
+        table(("", *models), _rate_rows(models, "paired")),
+        table(
             ("speed-up", "", "95% interval", "n", "lowest to highest"),
             [
                 ("by pairs (the verdict)", *_ratio_cells(speed_up)),
@@ -187,8 +176,8 @@ def _peaks(record: Mapping[str, Any]) -> list[str]:
         )
         for peak in record["peaks"]
     ]
-    table = _table(("number format", "best rate", "reached by", "products timed", "lowest rate"), rows)
-    return [table, f"{_sentence(record['method']['peak'])}."]
+    best = table(("number format", "best rate", "reached by", "products timed", "lowest rate"), rows)
+    return [best, f"{sentence(record['method']['peak'])}."]
 
 
 def _sequences(record: Mapping[str, Any]) -> str:
@@ -200,14 +189,14 @@ def _sequences_line(record: Mapping[str, Any]) -> str:
     text = f"{s['n']:,} distinct, {s['residues']:,} residues, {s['length_min']:,} to {s['length_max']:,} each (median "
     text += f"{s['length_median']:,.0f}), {s['kind']}"
     if "files" in s:
-        text += f" {', '.join(_escaped(path) for path in s['files'])}"
+        text += f" {', '.join(escaped(path) for path in s['files'])}"
         left = {"repeats": s["repeats_left_out"], "without a residue": s["without_residue"]}
         text += "".join(f", {n:,} {what} left out" for what, n in left.items() if n)
     return text
 
 
 def _method(record: Mapping[str, Any]) -> str:
-    method, made, machine = record["method"], record["provenance"], record["machine"]
+    method, machine = record["method"], record["machine"]
     load, memory = machine["load_average_1_min"], machine["memory"]
     device_memory = memory["peak_device_bytes"]
     rows = [
@@ -227,19 +216,9 @@ def _method(record: Mapping[str, Any]) -> str:
             "peak memory",
             f"{memory['peak_host_bytes'] / 2**30:.2f} GiB host, {device_memory / 2**30:.2f} GiB device",
         ),
-        ("seqassay", f"{made['seqassay']}, commit {made['git_commit'] or 'not known'}"),
-        ("libraries", ", ".join(f"{name} {version}" for name, version in made["libraries"].items())),
-        ("python", made["python"]),
-        (
-            "hardware",
-            f"{_escaped(made['hardware']['processor'])}, {made['hardware']['cores']} cores, "
-            f"{made['hardware']['torch_threads']} threads of PyTorch, "
-            f"{', '.join(made['hardware']['cuda_devices']) or 'no CUDA device'}",
-        ),
-        ("written", f"{record['written_at']}, after {record['wall_s']:,.1f} s"),
-        ("command", f"`{_escaped(made['command'])}`"),
+        *provenance_rows(record),
     ]
-    return _table(("", ""), rows)
+    return table(("", ""), rows)
 
 
 def _measured(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,20 +272,7 @@ def _scaled(value: float) -> str:
     return f"{value:,.0f} "
 
 
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
 def _share(value: float) -> str:
     """Three digits, more where it would read as all and is not."""
     text = f"{100 * value:.3g}%"
     return text if value >= 1 or text != "100%" else f"{100 * value:.6f}%"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from seqassay.measure.progress import RunProgress
+from seqassay.report.layout import labelled
 
 LIVE_INTERVAL_S = 0.25
 PLAIN_INTERVAL_S = 30.0
@@ -94,8 +95,7 @@ def summary(record: Mapping[str, Any]) -> str:
     rows = [*_result_rows(record), *_speed_rows(record)]
     rows += [(o["name"], f"{record['output_dir']}/{o['name']} ({_bytes(o['bytes'])})") for o in record["outputs"]]
     rows.append(("run.json", f"{record['output_dir']}/run.json"))
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+    return "\n".join(labelled(rows))
 
 
 def _result_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
