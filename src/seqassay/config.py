@@ -59,10 +59,7 @@ class PredictSettings:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise UsageError("no input file", hint="name FASTA or FASTQ files, or - for standard input")
-        for name in ("threads", "batch", "prefetch", "shard_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{option_name(name)} is {value}; it has to be at least 1")
+        check_at_least(self, threads=1, batch=1, prefetch=1, shard_size=1)
         if self.fdr is not None and not 0 < self.fdr < 1:
             raise UsageError(f"--fdr is {self.fdr:g}; a false discovery rate lies between 0 and 1, as in --fdr 0.05")
         for first, second in (("resume", "force"), ("verbose", "quiet")):
@@ -78,6 +75,18 @@ class PredictSettings:
 def option_name(field: str) -> str:
     """The command-line option of a settings field: ``shard_size`` is ``--shard-size``; inputs are given without one."""
     return "INPUT" if field == "inputs" else "--" + field.replace("_", "-")
+
+
+def check_at_least(settings: object, **least: int) -> None:
+    """Fields of these names are at least so large, where they are given.
+
+    Raises:
+        UsageError: names the option and its value.
+    """
+    for name, smallest in least.items():
+        value = getattr(settings, name)
+        if value is not None and value < smallest:
+            raise UsageError(f"{option_name(name)} is {value}; it has to be at least {smallest}")
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from seqassay import __version__
+from seqassay.config import check_at_least
 from seqassay.engine.embed import Embedder, Encoder, load_encoder
 from seqassay.engine.embedding_files import EmbeddingWriter, check_output
 from seqassay.errors import UsageError
@@ -44,8 +45,7 @@ class EmbedSettings:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise UsageError("no input file", hint="name FASTA or FASTQ files, or - for standard input")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"--threads is {self.threads}; it has to be at least 1")
+        check_at_least(self, threads=1)
 
 
 @dataclass(frozen=True, slots=True)

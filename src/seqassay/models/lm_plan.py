@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from seqassay.config import check_at_least, option_name
 from seqassay.errors import UsageError
 from seqassay.models.causal_lm import CausalLmConfig, Norm, Positions
 
@@ -49,10 +50,7 @@ class BudgetSettings:
     expansion_tolerance: float = 0.06  # relative; above it, 2.66 and 3.0 could become one and the same model
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "total_params", "context", "n_heads", "head_width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{option(name)} is {value}; it has to be at least 1")
+        check_at_least(self, vocab_size=1, total_params=1, context=1, n_heads=1, head_width=1)
         if not 0 < self.embedding_ratio < 1:
             raise UsageError(
                 f"--embedding-ratio is {self.embedding_ratio:g}; it is a share of the parameters, between 0 and 1",
@@ -62,7 +60,7 @@ class BudgetSettings:
             raise UsageError(f"--glu-expansion is {self.glu_expansion:g}; it has to be above 0, as in 2.66")
         for name in ("ratio_tolerance", "expansion_tolerance"):
             if not 0 < getattr(self, name) < 1:
-                raise UsageError(f"{option(name)} is {getattr(self, name):g}; it lies between 0 and 1, as in 0.05")
+                raise UsageError(f"{option_name(name)} is {getattr(self, name):g}; it lies between 0 and 1, as in 0.05")
         if self.positions == "rotary" and self.head_width is not None and self.head_width % 2:
             raise UsageError(
                 f"--head-width is {self.head_width}; rotary positions turn pairs of values, so it has to be even",
@@ -188,7 +186,9 @@ def plan_of_shape(s: ShapeSettings) -> LmPlan:
     """
     for one, other in (("n_heads", "head_width"), ("d_ff", "glu_expansion")):
         if getattr(s, one) is not None and getattr(s, other) is not None:
-            raise UsageError(f"{option(one)} and {option(other)} exclude each other beside {option('d_model')}")
+            raise UsageError(
+                f"{option_name(one)} and {option_name(other)} exclude each other beside {option_name('d_model')}"
+            )
     expansion = 8 / 3 if s.glu_expansion is None else s.glu_expansion
     n_heads, d_ff = s.n_heads, s.d_ff
     if s.head_width is not None:
@@ -224,13 +224,8 @@ def command_line(settings: BudgetSettings) -> str:
         if field.name == "tied":
             words.append("--untied")
         else:
-            words.append(f"{option(field.name)} {value}")
+            words.append(f"{option_name(field.name)} {value}")
     return " ".join(words)
-
-
-def option(field: str) -> str:
-    """The command-line option of a setting."""
-    return "--" + field.replace("_", "-")
 
 
 def _best(s: BudgetSettings) -> CausalLmConfig | None:

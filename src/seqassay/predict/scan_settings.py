@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from seqassay.config import PrecisionName, PredictSettings, option_name
+from seqassay.config import PrecisionName, PredictSettings, check_at_least
 from seqassay.errors import UsageError
 from seqassay.predict.stop import command_to_resume
 
@@ -41,12 +41,7 @@ class ScanSettings:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise UsageError("no input file", hint="name FASTA or FASTQ files, or - for standard input")
-        for name in ("window", "step", "min_region", "threads", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{option_name(name)} is {value}; it has to be at least 1")
-        if self.max_plots < 0:
-            raise UsageError(f"--max-plots is {self.max_plots}; it has to be at least 0")
+        check_at_least(self, window=1, step=1, min_region=1, threads=1, batch=1, max_plots=0)
         if self.resume and self.force:
             raise UsageError("--resume and --force exclude each other")
         if self.window is not None and self.step is not None and self.step > self.window:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from seqassay.config import check_at_least
 from seqassay.errors import UsageError
 
 Unit = Literal["record", "taxon"]
@@ -52,5 +53,4 @@ class EvaluateSettings:
                 f"--threshold is {self.threshold:g}; it is a fraction from 0 to below 1{percent}",
                 hint="--threshold 0.05 lets accuracy drop by less than 5 percentage points",
             )
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"--threads is {self.threads}; it has to be at least 1")
+        check_at_least(self, threads=1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from seqassay.config import check_at_least
 from seqassay.durable import disk_errors, write_durably
 from seqassay.engine.precision import resolve_device
 from seqassay.errors import InputError, UsageError
@@ -54,10 +55,7 @@ class EncoderSettings:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("pretrain_steps", 0), ("threads", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}; it has to be at least {least}")
+        check_at_least(self, steps=1, pretrain_steps=0, threads=1, seed=0)
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise UsageError(f"--max-minutes is {self.max_minutes:g}; it has to be more than 0")
 

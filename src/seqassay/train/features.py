@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 import seqassay
-from seqassay.config import Ambiguity, ChunkRule, PrecisionName
+from seqassay.config import Ambiguity, ChunkRule, PrecisionName, check_at_least
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors
 from seqassay.engine.embed import Embedder, Prepared, load_encoder
 from seqassay.errors import InputError, ModelError, UsageError
@@ -88,10 +88,7 @@ class FeatureSettings:
             raise UsageError(
                 "no encoders", hint="give --model BUNDLE, or --nucleotide DIR, --protein DIR and --chunk-length N"
             )
-        for name, least in (("threads", 1), ("batch", 1), ("shard_size", 1), ("chunk_length", 3)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}; it has to be at least {least}")
+        check_at_least(self, threads=1, batch=1, shard_size=1, chunk_length=3)
         if self.dtype not in _TYPES:
             raise UsageError(f"--dtype is {self.dtype!r}; it has to be float32 or bf16")
         if self.resume and self.force:

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from tokenizers import Tokenizer as ReferenceTokenizer
 
+from seqassay.config import check_at_least
 from seqassay.durable import disk_errors
 from seqassay.engine.embed import Encoder, is_out_of_memory, load_encoder
 from seqassay.engine.embed_command import find_encoder
@@ -65,11 +66,10 @@ class FineTuneSettings:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        least = {"layers": 0, "chunk_length": min(Recipe.lengths), "steps": 1, "evaluate_every": 1, "threads": 1}
-        for name, value in (least | {"seed": 0, "bases_per_step": 30 * self.chunk_length}).items():
-            given = getattr(self, name)
-            if given is not None and given < value:
-                raise UsageError(f"--{name.replace('_', '-')} is {given}; it has to be at least {value}")
+        check_at_least(
+            self, layers=0, chunk_length=min(Recipe.lengths), steps=1, evaluate_every=1, threads=1, seed=0,
+            bases_per_step=30 * self.chunk_length,
+        )  # fmt: skip
         for name in ("max_minutes", "learning_rate"):
             given = getattr(self, name)
             if given is not None and not given > 0:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import seqassay
-from seqassay.config import settings_as_json
+from seqassay.config import check_at_least, settings_as_json
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors
 from seqassay.engine.precision import resolve_device
 from seqassay.errors import InputError, MissingExtraError, ModelError, UsageError
@@ -74,10 +74,7 @@ class HeadSettings:
     force: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("threads", "checkpoint_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}; it has to be at least 1")
+        check_at_least(self, threads=1, checkpoint_every=1)
         if self.resume and self.force:
             raise UsageError("--resume and --force exclude each other")
 

@@ -17,6 +17,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+from seqassay.config import check_at_least
 from seqassay.errors import UsageError
 
 
@@ -46,10 +47,7 @@ class HeadRecipe:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 2), ("max_epochs", 1), ("patience", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise UsageError(f"--{name.replace('_', '-')} is {value}; it has to be at least {least}")
+        check_at_least(self, batch_size=2, max_epochs=1, patience=1, seed=0)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"--learning-rate is {self.learning_rate}; it has to be above 0")
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqassay.config import DEFAULT_SHARD_SIZE_SEQUENCES, Pairing, PrecisionName, option_name
+from seqassay.config import DEFAULT_SHARD_SIZE_SEQUENCES, Pairing, PrecisionName, check_at_least, option_name
 from seqassay.errors import UsageError
 from seqassay.measure.clock import FEWEST_PAIRS
 
@@ -43,10 +43,7 @@ class PipelineSettings:
             raise UsageError("no input file", hint="name FASTA or FASTQ files")
         if "-" in self.inputs:
             raise UsageError("standard input can be read once, and a benchmark reads it often", hint="name a file")
-        for name in ("threads", "batch", "prefetch", "shard_size", "repeats"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{option_name(name)} is {value}; it has to be at least 1")
+        check_at_least(self, threads=1, batch=1, prefetch=1, shard_size=1, repeats=1)
         for name in ("workers", "sweep_batch", "sweep_prefetch"):
             values: tuple[int, ...] = getattr(self, name)
             if any(value < 1 for value in values) or len(set(values)) < len(values):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqassay.config import PrecisionName, option_name
+from seqassay.config import PrecisionName, check_at_least
 from seqassay.errors import UsageError
 
 DEFAULT_CANDIDATE, DEFAULT_BASELINE = "FastESM2_650", "esm2_t36_3B_UR50D"
@@ -42,15 +42,7 @@ class SpeedSettings:
     force: bool = False
 
     def __post_init__(self) -> None:
-        counts = {
-            name: getattr(self, name) for name in ("n_sequences", "runs", "pairs", "translate", "batch", "threads")
-        }
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                raise UsageError(f"{option_name(name)} is {value}; it has to be at least 1")
-        for name, value in (("warm_ups", self.warm_ups), ("seed", self.seed)):
-            if value < 0:
-                raise UsageError(f"{option_name(name)} is {value}; it has to be at least 0")
+        check_at_least(self, n_sequences=1, runs=1, pairs=1, translate=1, batch=1, threads=1, warm_ups=0, seed=0)
         if not math.isfinite(self.min_speedup) or self.min_speedup <= 0:
             raise UsageError(f"--min-speedup is {self.min_speedup:g}; it is a ratio above 0, such as 2")
         if self.translate is not None and not self.sequences:
