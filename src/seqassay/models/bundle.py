@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast
 
+from seqassay import digests
 from seqassay.durable import swap_in
 from seqassay.errors import ModelError, ResourceError, UsageError
 from seqassay.models.calibration import Calibration
@@ -302,23 +303,19 @@ def digest_of(said: Mapping[str, Any]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of one file, read in pieces."""
-    digest = hashlib.sha256()
+    """As `digests.file_sha256`; a file that cannot be read is a ModelError."""
     try:
-        with path.open("rb") as file:
-            while piece := file.read(1 << 22):
-                digest.update(piece)
+        return digests.file_sha256(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
 
 
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a bundle's folder but its description, by relative path."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / BUNDLE_FILE]
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
-        digests = list(pool.map(file_sha256, paths))
-    return {path.relative_to(folder).as_posix(): digest for path, digest in zip(paths, digests, strict=True)}
+        found = list(pool.map(file_sha256, paths))
+    return {path.relative_to(folder).as_posix(): digest for path, digest in zip(paths, found, strict=True)}
 
 
 def check_files(folder: Path, files: Mapping[str, str], *, hash_them: bool) -> None:

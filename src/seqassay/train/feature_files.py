@@ -37,6 +37,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from seqassay import digests
 from seqassay.durable import TEMPORARY_SUFFIX, write_durably
 from seqassay.errors import InputError
 from seqassay.predict.shards import check_identity
@@ -286,15 +287,11 @@ def _shown(features: FeatureSet, name: str) -> str:
 
 
 def file_sha256(path: Path) -> str | None:
-    """SHA-256 of a file, read in pieces; None when there is none."""
-    digest = hashlib.sha256()
+    """As `digests.file_sha256`; None where there is no file."""
     try:
-        with path.open("rb") as file:
-            while piece := file.read(1 << 22):
-                digest.update(piece)
+        return digests.file_sha256(path)
     except FileNotFoundError:
         return None
-    return digest.hexdigest()
 
 
 _NO_FEATURES = "give a folder that `seqassay train features` made, with features.json in it"
