@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from seqassay.errors import InputError, SeqassayError, UsageError
+from seqassay.measure.record_files import read_record_file
 from seqassay.measure.schema import check_schema
 from seqassay.prove.compare.record import check_record as check_comparison
 from seqassay.prove.gates.criteria import KINDS, range_of
-from seqassay.prove.outputs import METRICS
 from seqassay.prove.pipeline.record import check_record as check_pipeline
 from seqassay.prove.record import check_record as check_evaluation
 from seqassay.prove.speed.record import check_record as check_speed
 
-_NAMES = (METRICS, "run.json")
 # What the items of a record's lists go by.
 _ITEM_NAMES = ("level", "stage", "group")
 _WITH_INTERVAL_BESIDE = ("viral_share", "drop")
@@ -66,19 +63,7 @@ def read_record(path: Path) -> Record:
     Raises:
         InputError: not a whole record of a known kind and version, or one with a figure that cannot be.
     """
-    if path.is_dir():
-        held = [path / name for name in _NAMES if (path / name).is_file()]
-        if len(held) != 1:
-            found = "both" if held else "neither"
-            raise InputError(f"holds {found} of {' and '.join(_NAMES)}: name the record itself", path=path)
-        path = held[0]
-    try:
-        data = path.read_bytes()
-        content = json.loads(data, parse_constant=_refuse)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
-    except ValueError as error:
-        raise InputError(f"is no whole record: {error}", path=path, hint="write it again, or name another") from error
+    path, content, sha256 = read_record_file(path)
     kind = _kind_of(content, path)
     try:
         check_schema(content, kind)
@@ -100,7 +85,7 @@ def read_record(path: Path) -> Record:
         raise InputError(error.message, path=path) from error
     except (KeyError, TypeError) as error:  # of embeddings and heads' records, parts that the schema leaves open
         raise InputError(f"is no whole record of the kind {kind!r}: {error!r}", path=path) from error
-    return Record(path, kind, hashlib.sha256(data).hexdigest(), content)
+    return Record(path, kind, sha256, content)
 
 
 def read_records(paths: list[Path]) -> list[Record]:
@@ -197,7 +182,3 @@ def _kind_of(content: Any, path: Path) -> str:
             hint="make it again",
         )
     return kind
-
-
-def _refuse(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")

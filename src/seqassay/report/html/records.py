@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from seqassay.errors import InputError, SeqassayError, UsageError
+from seqassay.measure.record_files import read_record_file
 from seqassay.measure.schema import KINDS, check_schema, schema
-
-FILE_NAMES = ("metrics.json", "run.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +39,13 @@ def read_record(path: Path) -> Record:
     Raises:
         InputError: not a whole record of a known kind and version, or one with an impossible figure; says where.
     """
-    if path.is_dir():
-        held = [path / name for name in FILE_NAMES if (path / name).is_file()]
-        if len(held) != 1:
-            found = "both" if held else "neither"
-            raise InputError(f"holds {found} of {' and '.join(FILE_NAMES)}: name the record itself", path=path)
-        path = held[0]
-    try:
-        data = path.read_bytes()
-        content = json.loads(data, parse_constant=_refuse)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", path=path) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"is no whole record: {error}", path=path, hint="write it again, or name another") from error
+    path, content, sha256 = read_record_file(path)
     kind = _kind_of(content, path)
     try:
         check_schema(content, kind)
     except SeqassayError as error:
         raise InputError(error.message, path=path, hint="make it again, or name another") from error
-    return Record(kind, content, path, hashlib.sha256(data).hexdigest())
+    return Record(kind, content, path, sha256)
 
 
 def read_records(paths: Sequence[Path]) -> list[Record]:
@@ -96,7 +81,3 @@ def _kind_of(content: Any, path: Path) -> str:
             hint="make it again",
         )
     return kinds[said]
-
-
-def _refuse(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
