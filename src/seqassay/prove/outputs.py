@@ -1,4 +1,7 @@
-"""The folder of an evaluation: every file whole or absent, and ``metrics.json`` last, so that it speaks for all."""
+"""The folders of the commands that judge: files whole or absent, and ``metrics.json`` last, so that it speaks for all.
+
+What is in an evaluation's folder is written here too; a comparison's and a gate's modules write their own.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, publish, stage, unstage
+from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, publish, stage, unstage, write_durably
 from seqassay.errors import MissingExtraError, UsageError
 from seqassay.measure.schema import check_schema
 from seqassay.predict.consensus import SCORE_DECIMALS
@@ -59,6 +62,29 @@ def check_place(folder: Path, *, force: bool, what: str = "evaluation", resume: 
         raise UsageError(f"{folder}: cannot write in {nearest}", hint="choose another --output-dir")
 
 
+def record_bytes(record: Mapping[str, Any]) -> bytes:
+    """A record as its file holds it; a path that was not UTF-8 comes out as escapes."""
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode("utf-8", "backslashreplace")
+
+
+def write_report_and_record(folder: Path, name: str, report: str, record: Mapping[str, Any]) -> None:
+    """Write a report and the record it shows, checked before; other files in the folder are left alone.
+
+    Args:
+        name: of the report's file.
+
+    Raises:
+        ResourceError: the disk is full.
+        UsageError: nobody may write there.
+    """
+    with disk_errors():
+        (folder / REPORTS).mkdir(parents=True, exist_ok=True)
+        (folder / METRICS).unlink(missing_ok=True)  # an earlier one, which the report to come doesn't belong to
+        write_durably(folder / REPORTS / name, [report.encode("utf-8", "replace")])
+        write_durably(folder / METRICS, [record_bytes(record)])
+
+
 def write_outputs(
     folder: Path,
     record: Mapping[str, Any],
@@ -76,12 +102,11 @@ def write_outputs(
     check_schema(record, "evaluation")
     picture, why_no_picture = _picture(record)
     report = validation_report(record, None if picture is None else PLOTS, why_no_picture)
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     files: dict[Path, Iterable[bytes]] = {
         folder / PREDICTIONS: prediction_rows(examples, candidate, baseline),
         folder / REPORTS / REPORT: [report.encode()],
         **({} if picture is None else {folder / REPORTS / PLOTS: [picture]}),
-        folder / METRICS: [f"{text}\n".encode()],
+        folder / METRICS: [record_bytes(record)],
     }
     with disk_errors():
         (folder / REPORTS).mkdir(parents=True, exist_ok=True)

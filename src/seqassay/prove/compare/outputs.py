@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from seqassay.prove.compare.embeddings import LEVEL, Embeddings
 from seqassay.prove.compare.figures import Mismatches
 from seqassay.prove.compare.pairing import Ids, Pairing
 from seqassay.prove.compare.tables import Table
-from seqassay.prove.outputs import METRICS, REPORTS, check_place
+from seqassay.prove.outputs import METRICS, check_place, write_report_and_record
 from seqassay.report.comparison import comparison_report
 
 MISMATCHES, REPORT = "mismatches.tsv", "comparison_report.md"
@@ -111,15 +110,13 @@ def write_outputs(folder: Path, record: Mapping[str, Any], rows: Iterable[tuple[
     report = comparison_report(record)
     lines = chain([COLUMNS], rows)
     with disk_errors():
-        (folder / REPORTS).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / METRICS).unlink(missing_ok=True)  # an earlier comparison's, which the files to come don't belong to
         # an id that was not UTF-8 in its file comes out as the bytes it came in
         write_durably(
             folder / MISMATCHES, (("\t".join(line) + "\n").encode("utf-8", "surrogateescape") for line in lines)
         )
-        write_durably(folder / REPORTS / REPORT, [report.encode("utf-8", "replace")])
-        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-        write_durably(folder / METRICS, [f"{text}\n".encode("utf-8", "backslashreplace")])
+    write_report_and_record(folder, REPORT, report, record)
 
 
 def _counts(level: str, kinds: Mapping[str, tuple[int, Any]], limit: int) -> list[dict[str, Any]]:

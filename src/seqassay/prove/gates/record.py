@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from seqassay.measure.schema import check_schema
 from seqassay.prove.gate import PASSED, UNDECIDED
 from seqassay.prove.gates.judge import FAILED, MISSING, overall
 from seqassay.prove.gates.records import Record
-from seqassay.prove.outputs import METRICS, check_place
+from seqassay.prove.outputs import METRICS, check_place, record_bytes
 
 FORMAT, VERSION = "seqassay-gate", "1.0"
 VERDICTS = (PASSED, FAILED, UNDECIDED, MISSING)
@@ -56,7 +55,6 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
         ResourceError: the disk is full.
         UsageError: nobody may write there.
     """
-    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     with disk_errors():
         folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / METRICS, [f"{text}\n".encode("utf-8", "backslashreplace")])
+        write_durably(folder / METRICS, [record_bytes(record)])

@@ -22,6 +22,7 @@ from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.measure.utilisation import usable_cores
 from seqassay.models.bundle import Bundle, load_bundle
 from seqassay.predict.record import input_records
+from seqassay.prove.outputs import check_place, write_report_and_record
 from seqassay.prove.pipeline.cases import Case, Plan, Setup, plan
 from seqassay.prove.pipeline.figures import (
     given_speed_up,
@@ -33,14 +34,16 @@ from seqassay.prove.pipeline.figures import (
     values_of,
 )
 from seqassay.prove.pipeline.labels import LEAST_AGREEMENT, compare_labels
-from seqassay.prove.pipeline.outputs import check_output_folder, write_outputs
-from seqassay.prove.pipeline.record import FORMAT, METHOD, VERSION, notes_on
+from seqassay.prove.pipeline.record import FORMAT, METHOD, VERSION, check_record, notes_on
 from seqassay.prove.pipeline.reference_files import check_reference, write_reference_files
 from seqassay.prove.pipeline.runner import Runner, error_of
 from seqassay.prove.pipeline.settings import PipelineSettings
 from seqassay.prove.pipeline.sweep import Decision, decide, sweep_record
 from seqassay.prove.pipeline.workload import Workload, read_workload
 from seqassay.prove.speed.figures import undefined
+from seqassay.report.pipeline import pipeline_report
+
+REPORT = "pipeline_benchmark.md"
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ def benchmark_pipeline(settings: PipelineSettings, *, progress: RunProgress | No
     """
     began = time.monotonic()
     progress = progress or RunProgress()
-    check_output_folder(settings.output_dir, force=settings.force)
+    check_place(settings.output_dir, force=settings.force, what="benchmark")
     bundle = load_bundle(settings.model)
     device = resolve_device(settings.device)
     precision = resolve(device, settings.precision or bundle.precision).name
@@ -79,7 +82,8 @@ def benchmark_pipeline(settings: PipelineSettings, *, progress: RunProgress | No
     record = build_record(settings, bench, decision)
     record["identity"] |= {"device": device_name(device), "precision": precision}
     record["wall_s"] = round(time.monotonic() - began, 3)
-    write_outputs(settings.output_dir, record)
+    check_record(record)
+    write_report_and_record(settings.output_dir, REPORT, pipeline_report(record), record)
     return record
 
 

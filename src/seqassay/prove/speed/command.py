@@ -12,6 +12,7 @@ from seqassay.errors import ModelError, ResourceError
 from seqassay.measure.clock import DeviceClock, PairedTimes
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name
+from seqassay.prove.outputs import check_place, write_report_and_record
 from seqassay.prove.speed.build import Times, build_record
 from seqassay.prove.speed.encoders import (
     Opened,
@@ -22,11 +23,14 @@ from seqassay.prove.speed.encoders import (
     open_encoder,
 )
 from seqassay.prove.speed.measuring import Bench, Measured, passes
-from seqassay.prove.speed.outputs import check_output_folder, write_outputs
 from seqassay.prove.speed.peak import Peak
+from seqassay.prove.speed.record import check_record
 from seqassay.prove.speed.sequences import make_workload
 from seqassay.prove.speed.settings import SpeedSettings
 from seqassay.prove.speed.verdict import CANDIDATE_ONLY
+from seqassay.report.speed import speed_report
+
+REPORT = "speed_benchmark.md"
 
 
 def benchmark_speed(settings: SpeedSettings, *, progress: RunProgress | None = None) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def benchmark_speed(settings: SpeedSettings, *, progress: RunProgress | None = N
     """
     began = time.monotonic()
     progress = progress or RunProgress(unit="passes")
-    check_output_folder(settings.output_dir, force=settings.force)
+    check_place(settings.output_dir, force=settings.force, what="benchmark")
     check_random_is_used(settings)
     device = resolve_device(settings.device)
     clock = DeviceClock.of(device)
@@ -83,7 +87,8 @@ def benchmark_speed(settings: SpeedSettings, *, progress: RunProgress | None = N
     times = Times(candidate, baseline, pairs, [*peaks.values()], load_before)
     record = build_record(settings, workload, device_name(device), times)
     record["wall_s"] = round(time.monotonic() - began, 3)
-    write_outputs(settings.output_dir, record)
+    check_record(record)
+    write_report_and_record(settings.output_dir, REPORT, speed_report(record), record)
     return record
 
 
