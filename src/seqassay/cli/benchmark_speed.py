@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from seqassay.cli.console import watched
+from seqassay.cli.console import gate_error, watched
 from seqassay.config import resolve_settings
-from seqassay.errors import GateError, StoppedError
+from seqassay.errors import StoppedError
 
 if TYPE_CHECKING:
     from seqassay.prove.speed.settings import SpeedSettings
@@ -97,5 +97,4 @@ def run(settings: SpeedSettings, *, show_progress: bool) -> None:
             raise StoppedError(f"stopped ({stop}); nothing was written", hint="run it again") from None
     typer.echo(speed_summary(record, str(settings.output_dir)))
     if record["verdict"] not in (PASSED, SKIPPED):
-        todo = "\n".join(f"{i}. {step}" for i, step in enumerate(record["gate"]["next_steps"], 1))
-        raise GateError(f"{record['verdict']}: {gate_line(record['gate'])}", hint=f"Next steps:\n{todo}")
+        raise gate_error(record["gate"], gate_line(record["gate"]))

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from seqassay.cli.console import watched
+from seqassay.cli.console import gate_error, watched
 from seqassay.config import resolve_settings
-from seqassay.errors import GateError
 
 if TYPE_CHECKING:
     from seqassay.prove.compare.settings import CompareSettings
@@ -71,5 +70,4 @@ def run(settings: CompareSettings, *, show_steps: bool) -> None:
     gate = result.record["gate"]
     typer.echo(comparison_summary(result.record, str(result.folder)))
     if gate["verdict"] not in (PASSED, SKIPPED):
-        todo = "\n".join(f"{i}. {step}" for i, step in enumerate(gate["next_steps"], 1))
-        raise GateError(f"{gate['verdict']}: {gate_line(gate)}", hint=f"Next steps:\n{todo}")
+        raise gate_error(gate, gate_line(gate))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from seqassay.errors import SeqassayError
+from seqassay.errors import GateError, SeqassayError, StoppedError
 from seqassay.predict.stop import StopRequested, stop_on_signals
 
 if TYPE_CHECKING:
@@ -33,6 +33,22 @@ def watched(progress: RunProgress, *, show_progress: bool, unfinished: str) -> I
                 yield
         except StopRequested as stop:
             raise SeqassayError(f"stopped ({stop}); {unfinished}", hint="run it again") from None
+
+
+@contextlib.contextmanager
+def repeatable() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end what goes on when its command is given again with exit code 3."""
+    try:
+        with stop_on_signals():
+            yield
+    except StopRequested as stop:
+        raise StoppedError(f"stopped ({stop})", hint="give the same command again: it goes on there") from None
+
+
+def gate_error(gate: Mapping[str, Any], figure_beside_limit: str) -> GateError:
+    """A gate that did not pass, with what to do next."""
+    steps = "\n".join(f"{i}. {step}" for i, step in enumerate(gate["next_steps"], 1))
+    return GateError(f"{gate['verdict']}: {figure_beside_limit}", hint=f"Next steps:\n{steps}")
 
 
 @contextlib.contextmanager

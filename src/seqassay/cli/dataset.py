@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from seqassay.errors import SeqassayError, StoppedError, UsageError
-from seqassay.predict.stop import StopRequested, stop_on_signals
+from seqassay.cli.console import console_log, repeatable, watched
+from seqassay.errors import UsageError
 
 if TYPE_CHECKING:
     from seqassay.train.dataset_build import BuildSettings
@@ -150,18 +150,15 @@ def fetch_command(
         "kind": kind, "max_files": max_files, "base_url": base_url or BASE_URL, "patience": patience
     }  # fmt: skip
     if list_only:
-        with _warnings_shown():
+        with console_log(logging.WARNING):
             release, files = list_release(groups, **options)
         typer.echo("\n".join([f"RefSeq release {release}, {len(files)} files", *(file.url for file in files)]))
         return
     if output_dir is None:
         raise UsageError("no folder given", hint="name one with -o, or list the files with --list")
     state = FetchProgress()
-    try:
-        with _warnings_shown(), stop_on_signals(), _fetch_lines(state, shown=progress):
-            manifest = fetch_release(output_dir, groups, progress=state, **options)
-    except StopRequested as stop:
-        raise StoppedError(f"stopped ({stop})", hint="give the same command again: it goes on there") from None
+    with console_log(logging.WARNING), repeatable(), _fetch_lines(state, shown=progress):
+        manifest = fetch_release(output_dir, groups, progress=state, **options)
     total = sum(file["bytes"] for file in manifest["files"])
     typer.echo(f"RefSeq release {manifest['release']}: {len(manifest['files'])} files, {total / 1e6:,.1f} MB")
     by_gzip = sum(file["checked"] == "gzip" for file in manifest["files"])
@@ -206,33 +203,11 @@ def summary_lines(manifest: dict[str, Any]) -> list[str]:
 
 def _build(settings: BuildSettings, *, show_progress: bool) -> dict[str, Any]:
     from seqassay.measure.progress import RunProgress
-    from seqassay.report.terminal import ProgressReporter, error_console
     from seqassay.train.dataset_build import build_dataset
 
     state = RunProgress()
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(stop_on_signals())
-            stack.enter_context(_warnings_shown())
-            if show_progress:
-                stack.enter_context(ProgressReporter(state, error_console()))
-            return build_dataset(settings, state)
-    except StopRequested as stop:
-        raise SeqassayError(f"stopped ({stop}); {settings.output_dir} was not written", hint="run it again") from None
-
-
-@contextlib.contextmanager
-def _warnings_shown() -> Iterator[None]:
-    """Warnings of the package on standard error while the block runs."""
-    from seqassay.report.terminal import ConsoleLogHandler, error_console
-
-    handler = ConsoleLogHandler(error_console(), logging.WARNING)
-    package_logger = logging.getLogger("seqassay")
-    package_logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        package_logger.removeHandler(handler)
+    with watched(state, show_progress=show_progress, unfinished=f"{settings.output_dir} was not written"):
+        return build_dataset(settings, state)
 
 
 @contextlib.contextmanager

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from seqassay.cli.console import watched
+from seqassay.cli.console import gate_error, watched
 from seqassay.config import resolve_settings
-from seqassay.errors import GateError
 
 if TYPE_CHECKING:
     from seqassay.prove.settings import EvaluateSettings
@@ -85,5 +84,4 @@ def run(settings: EvaluateSettings, *, show_progress: bool) -> None:
     gate = result.record["gate"]
     typer.echo(validation_summary(result.record, str(result.folder)))
     if gate["verdict"] not in (PASSED, SKIPPED):
-        steps = "\n".join(f"{i}. {step}" for i, step in enumerate(gate["next_steps"], 1))
-        raise GateError(f"{gate['verdict']}: {drop_line(gate)}", hint=f"Next steps:\n{steps}")
+        raise gate_error(gate, drop_line(gate))

@@ -8,9 +8,8 @@ from typing import Any
 
 import typer
 
-from seqassay.cli.console import watched
-from seqassay.errors import InputError, StoppedError
-from seqassay.predict.stop import StopRequested, stop_on_signals
+from seqassay.cli.console import repeatable, watched
+from seqassay.errors import InputError
 
 _INPUTS = (
     "train=FILE, valid=FILE, test=FILE (a folder or glob in place of a file, several of each); or a folder with "
@@ -45,11 +44,8 @@ def fetch_command(
 
     state = RunProgress(unit="files")
     reporter = ProgressReporter(state, error_console()) if progress else contextlib.nullcontext()
-    try:
-        with stop_on_signals(), reporter:
-            files = fetch_wikitext(config, output_dir, revision=revision, progress=state)
-    except StopRequested as stop:
-        raise StoppedError(f"stopped ({stop})", hint="give the same command again: it goes on there") from None
+    with repeatable(), reporter:
+        files = fetch_wikitext(config, output_dir, revision=revision, progress=state)
     typer.echo(table([("file", "lines", "bytes"), *((f.name, f"{f.lines:,}", f"{f.bytes:,}") for f in files)]))
     typer.echo(f"in {output_dir}")
 
