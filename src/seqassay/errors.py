@@ -33,10 +33,6 @@ class SeqassayError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
-class SeqassayWarning(UserWarning):
-    """Something the user should know that does not stop the run."""
-
-
 class UsageError(SeqassayError):
     """Settings that cannot work: a flag, a value, an unknown name, an output folder in the way."""
 
