@@ -32,11 +32,12 @@ def test_inline_and_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"accuracy": None}, "key 'accuracy' is None, not a number"),
+        ({"accuracy": None}, "key 'accuracy' is null, not a number"),
         ({"f1": float("nan")}, "key 'f1' is nan, not a number"),
         ({"f1": float("inf")}, "key 'f1' is inf, not a number"),
-        ({"recall": True}, "key 'recall' is True, not a number"),
-        ({"precision": "0.9"}, "key 'precision' is '0.9', not a number"),
+        ({"recall": True}, "key 'recall' is true, not a number"),
+        ({"precision": "0.9"}, "key 'precision' is \"0.9\", not a number"),
+        ({"precision": 10**400}, "key 'precision' is a number of hundreds of digits; it lies between 0 and 1"),
         ({"roc_auc": -0.1}, "key 'roc_auc' is -0.1; it lies between 0 and 1"),
         ({"accuracy": 93.5}, "if it is a percentage, write 0.935"),
         ({"n": 0}, "key 'n' is 0"),
@@ -50,6 +51,13 @@ def test_a_bad_value_is_named_by_its_key(change: dict[str, Any], message: str) -
     with pytest.raises(InputError) as caught:
         read_baseline_metrics(json.dumps(GOOD | change))
     assert message in str(caught.value)
+
+
+def test_inline_json_that_is_no_object_is_not_taken_for_a_file() -> None:
+    with pytest.raises(InputError, match="holds a JSON list, not an object"):
+        read_baseline_metrics("[0.93]")
+    with pytest.raises(InputError, match="is not JSON"):
+        read_baseline_metrics('{"accuracy": ' + "[" * 100_000)
 
 
 @pytest.mark.parametrize("key", sorted(GOOD))

@@ -134,8 +134,9 @@ def test_a_full_disk_leaves_what_was_there(
     run(tiny_bundle, path, tmp_path / "out")
     before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
     monkeypatch.setattr("seqassay.prove.outputs.stage", full)
-    with pytest.raises(ResourceError, match="the disk is full"):
+    with pytest.raises(ResourceError, match="the disk is full") as caught:
         run(tiny_bundle, path, tmp_path / "out", force=True)
+    assert "--resume" in caught.value.hint
     after = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
     pieces = {file for file in after if file.parent.name == "scored"}  # to go on from
     assert {file.name for file in pieces} == {"scored.json", "candidate-000000.npz"}

@@ -17,6 +17,7 @@ from seqassay.prove.evaluate import Evaluation, evaluate
 from seqassay.prove.parts import ScoredParts, resume_command
 from seqassay.prove.settings import EvaluateSettings
 from seqassay.sequences.reading import InputSettings, read_shards
+from seqassay.train.output_folder import only_writer
 
 Write = Callable[..., Path]
 
@@ -116,6 +117,26 @@ def test_a_stop_before_the_first_piece_leaves_nothing(
     with pytest.raises(StopRequested):
         evaluate(settings_of(tiny_bundle, write_labelled(40), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stop_while_figures_are_worked_out_keeps_the_scores(
+    write_labelled: Write, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise StopRequested("Ctrl-C")
+
+    monkeypatch.setattr("seqassay.prove.evaluate.overall", stop)
+    with pytest.raises(StoppedError, match="stopped by Ctrl-C; 3 scored pieces are kept") as caught:
+        evaluate(settings_of(tiny_bundle, write_labelled(40), tmp_path / "out"))
+    assert "--resume" in caught.value.hint
+
+
+def test_two_evaluations_in_one_folder_are_kept_apart(write_labelled: Write, tiny_bundle: Path, tmp_path: Path) -> None:
+    path, out = write_labelled(40), tmp_path / "out"
+    with only_writer(out), pytest.raises(UsageError, match="another run is working there"):
+        evaluate(settings_of(tiny_bundle, path, out))
+    assert list(out.iterdir()) == []
+    evaluate(settings_of(tiny_bundle, path, out))
 
 
 def test_a_piece_is_whole_or_scored_again(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from seqassay.config import PredictSettings
 from seqassay.errors import InputError, UsageError
 from seqassay.predict.run import predict
 from seqassay.prove.evaluate import evaluate
+from seqassay.prove.predictions import are_predictions
 from seqassay.prove.settings import EvaluateSettings
 
 Write = Callable[..., Path]
@@ -100,6 +101,7 @@ def test_a_table_in_another_order_and_with_rows_missing(test_fa: Path, predicted
     assert any("only ids tie them to it" in note for note in record["notes"])
     report = (tmp_path / "out" / "reports" / "validation_report.md").read_text()
     assert "theirs.tsv" in report
+    assert "None" not in report
 
 
 @pytest.mark.parametrize(
@@ -132,3 +134,12 @@ def test_predictions_given_as_a_baseline_bundle_name_the_option(test_fa: Path, p
     assert "--baseline-predictions" in caught.value.hint
     with pytest.raises(InputError, match="no such file or folder"):
         run(predicted, test_fa, tmp_path / "out", baseline_predictions=str(tmp_path / "none"))
+
+
+def test_a_bundle_s_name_wins_over_a_run_of_that_name(
+    predicted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    predicted.rename("mini")
+    assert not are_predictions("mini")
+    assert are_predictions("./mini")

@@ -71,6 +71,7 @@ def test_the_least_record_of_every_kind_has_a_page(kind: str, null: bool, tmp_pa
     assert read.kind == kind
     html = record_page([read])
     assert "<i>" not in html and "<h2>Provenance</h2>" in html
+    assert "None" not in html
     other = copy.deepcopy(record) | {"written_at": "later"}
     both = record_page([read, Record(kind, other, tmp_path / "other.json")])
     assert f"2 {kind} records side by side" in both

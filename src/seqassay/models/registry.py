@@ -110,6 +110,14 @@ def embedded_bundle_folder(name: str = DEFAULT_BUNDLE) -> Path:
     return Path(str(resources.files("seqassay"))) / "bundles" / name
 
 
+def named_bundle(name: str) -> Path | None:
+    """The folder of the embedded or imported bundle of this name; None where there is none."""
+    if name != Path(name).name or name in ("", ".", ".."):
+        return None
+    folders = (embedded_bundle_folder(name), bundle_folder(name))
+    return next((folder for folder in folders if (folder / BUNDLE_FILE).is_file()), None)
+
+
 def locate_bundle(name_or_path: str) -> Path:
     """The folder of a bundle: an embedded or imported one by its name, any other by its path.
 
@@ -118,11 +126,9 @@ def locate_bundle(name_or_path: str) -> Path:
     Raises:
         UsageError: neither a bundle's name nor the path of a folder; says what there is.
     """
-    is_name = name_or_path == Path(name_or_path).name and name_or_path not in ("", ".", "..")
-    if is_name:
-        for folder in (embedded_bundle_folder(name_or_path), bundle_folder(name_or_path)):
-            if (folder / BUNDLE_FILE).is_file():
-                return folder
+    named = named_bundle(name_or_path)
+    if named is not None:
+        return named
     path = Path(name_or_path).expanduser()
     if name_or_path and path.exists():
         return path

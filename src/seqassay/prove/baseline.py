@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -53,7 +54,7 @@ def read_baseline_metrics(file_or_json: str) -> BaselineMetrics:
     Raises:
         InputError: no JSON object, a figure that is missing, no number or out of its range; names the key.
     """
-    inline = file_or_json.lstrip().startswith("{")
+    inline = file_or_json.lstrip().startswith(("{", "["))
     place = "--baseline-metrics" if inline else file_or_json
     try:
         said = json.loads(file_or_json if inline else Path(file_or_json).read_bytes())
@@ -61,7 +62,7 @@ def read_baseline_metrics(file_or_json: str) -> BaselineMetrics:
         raise InputError(
             f"cannot be read: {error.strerror}", path=place, hint=f"give a JSON file, or JSON itself: '{_EXAMPLE}'"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"is not JSON: {error}", path=place, hint=f"for example: {_EXAMPLE}") from error
     if not isinstance(said, dict):
         raise InputError(f"holds a JSON {type(said).__name__}, not an object", path=place, hint=f"such as: {_EXAMPLE}")
@@ -154,13 +155,14 @@ def _fraction(said: Mapping[str, Any], key: str, place: str) -> float:
     value = said[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         hint = "figures are fractions from 0 to 1, such as 0.93 for 93%"
-        raise InputError(f"key {key!r} is {value!r}, not a number", path=place, hint=hint)
-    if not math.isfinite(value):
+        raise InputError(f"key {key!r} is {json.dumps(value)}, not a number", path=place, hint=hint)
+    if isinstance(value, float) and not math.isfinite(value):
         hint = "leave --baseline-metrics out where a figure of the baseline is not known"
         raise InputError(f"key {key!r} is {value}, not a number", path=place, hint=hint)
     if not 0 <= value <= 1:
         percent = f"if it is a percentage, write {value / 100:g}" if 1 < value <= 100 else "figures are fractions"
-        raise InputError(f"key {key!r} is {value:g}; it lies between 0 and 1", path=place, hint=percent)
+        shown = f"{value:g}" if abs(value) <= sys.float_info.max else "a number of hundreds of digits"
+        raise InputError(f"key {key!r} is {shown}; it lies between 0 and 1", path=place, hint=percent)
     return float(value)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +35,20 @@ from seqassay.prove.figures import (
     set_statistics,
 )
 from seqassay.prove.outputs import METRICS, check_place, write_outputs
-from seqassay.prove.parts import ScoredParts, begin_parts, finished_before, has_parts, remove_parts, resume_command
+from seqassay.prove.parts import (
+    ScoredParts,
+    begin_parts,
+    finished_before,
+    has_parts,
+    n_parts,
+    remove_parts,
+    resume_command,
+)
 from seqassay.prove.record import FORMAT, VERSION, check_record
 from seqassay.prove.scores import ScoredExamples
 from seqassay.prove.settings import EvaluateSettings
 from seqassay.prove.test_set import EvaluationSet, read_test_set, sequences_of
+from seqassay.train.output_folder import only_writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +63,11 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     """Score a test set, work out every figure, compare with the baseline, and write the outputs.
 
     Raises:
-        UsageError: settings that cannot work, or something in the output folder's way.
+        UsageError: settings that cannot work, or something in the output folder's way, such as another evaluation.
         InputError: a bad test set or baseline; names the file and the record or key.
         ModelError: a bundle that cannot be used.
+        StoppedError: SIGTERM or Ctrl-C; what was scored is kept.
+        ResourceError: a full disk; likewise.
     """
     progress = progress or RunProgress()
     began = time.monotonic()
@@ -69,6 +82,21 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     for one in filter(None, (model, other)):
         one.check(test_set)
     identity = _identity(model, other, figures_alone, test_set)
+    with disk_errors(resume_command(settings)), only_writer(settings.output_dir), _kept_on_a_stop(settings):
+        return _evaluated(settings, model, other, figures_alone, test_set, identity, progress, began)
+
+
+def _evaluated(
+    settings: EvaluateSettings,
+    model: Contender,
+    other: Contender | None,
+    figures_alone: BaselineMetrics | None,
+    test_set: EvaluationSet,
+    identity: dict[str, Any],
+    progress: RunProgress,
+    began: float,
+) -> Evaluation:
+    """The evaluation of what was checked, in a folder that nobody else writes to."""
     if settings.resume and not has_parts(settings.output_dir):
         done = finished_before(settings.output_dir, METRICS, identity, settings_as_json(settings))
         if done is not None:
@@ -107,10 +135,31 @@ def evaluate(settings: EvaluateSettings, *, progress: RunProgress | None = None)
     progress.stage = "writing"
     record["wall_s"] = round(time.monotonic() - began, 3)
     check_record(record)
-    with disk_errors(resume_command(settings)):
-        write_outputs(settings.output_dir, record, examples, candidate, baseline)
-        remove_parts(settings.output_dir)
+    write_outputs(settings.output_dir, record, examples, candidate, baseline)
+    remove_parts(settings.output_dir)
     return Evaluation(record, settings.output_dir)
+
+
+@contextlib.contextmanager
+def _kept_on_a_stop(settings: EvaluateSettings) -> Iterator[None]:
+    """Say how to go on with what was scored before a stop; a folder in which nothing is worth keeping goes.
+
+    Raises:
+        StoppedError: there is something to go on with.
+    """
+    try:
+        yield
+    except StopRequested as stop:
+        n_kept = n_parts(settings.output_dir)
+        if not n_kept:
+            remove_parts(settings.output_dir)
+            raise
+        raise StoppedError(
+            f"stopped by {stop}; {n_kept:,} scored pieces are kept", hint=f"go on with:\n  {resume_command(settings)}"
+        ) from None
+    except (InputError, ModelError):  # going on would end so again
+        remove_parts(settings.output_dir)
+        raise
 
 
 def _baseline(settings: EvaluateSettings) -> Contender | None:
@@ -127,12 +176,7 @@ def _score(
     other: Contender | None,
     progress: RunProgress,
 ) -> tuple[ScoredExamples, ScoredExamples | None]:
-    """Scores of both models, kept piece by piece while they are made.
-
-    Raises:
-        StoppedError: SIGTERM or Ctrl-C; what was scored is kept.
-        ResourceError: a full disk; likewise.
-    """
+    """Scores of both models, kept piece by piece while they are made."""
     contenders = {"candidate": model, **({} if other is None else {"baseline": other})}
     parts = {}
     if test_set.features is None and any(one.bundle is not None for one in contenders.values()):
@@ -142,28 +186,14 @@ def _score(
             "device": resolve_device(settings.device).type,
             **{role: one.digest for role, one in contenders.items()},
         }
-        with disk_errors(resume_command(settings)):
-            folder = begin_parts(settings.output_dir, identity, resume=settings.resume)
+        folder = begin_parts(settings.output_dir, identity, resume=settings.resume)
         parts = {role: ScoredParts(folder, role) for role in contenders}
-    scores = {}
-    try:
-        with disk_errors(resume_command(settings)):
-            for role, one in contenders.items():
-                scores[role] = one.scores(
-                    test_set, device=settings.device, threads=settings.threads, progress=progress,
-                    parts=parts.get(role),
-                )  # fmt: skip
-    except StopRequested as stop:
-        n_kept = sum(one.n_kept for one in parts.values())
-        if not n_kept:
-            remove_parts(settings.output_dir)
-            raise
-        raise StoppedError(
-            f"stopped by {stop}; {n_kept:,} scored pieces are kept", hint=f"go on with:\n  {resume_command(settings)}"
-        ) from None
-    except (InputError, ModelError):  # going on would end so again
-        remove_parts(settings.output_dir)
-        raise
+    scores = {
+        role: one.scores(
+            test_set, device=settings.device, threads=settings.threads, progress=progress, parts=parts.get(role)
+        )
+        for role, one in contenders.items()
+    }
     return scores["candidate"], scores.get("baseline")
 
 

@@ -96,31 +96,29 @@ def write_outputs(
 
     Raises:
         SeqassayError: the record is not as its schema has it (a bug; nothing is written).
-        ResourceError: the disk is full.
-        UsageError: nobody may write there.
+        OSError: the disk is full, or nobody may write there.
     """
     check_schema(record, "evaluation")
     picture, why_no_picture = _picture(record)
     report = validation_report(record, None if picture is None else PLOTS, why_no_picture)
     files: dict[Path, Iterable[bytes]] = {
         folder / PREDICTIONS: prediction_rows(examples, candidate, baseline),
-        folder / REPORTS / REPORT: [report.encode()],
+        folder / REPORTS / REPORT: [report.encode("utf-8", "replace")],
         **({} if picture is None else {folder / REPORTS / PLOTS: [picture]}),
         folder / METRICS: [record_bytes(record)],
     }
-    with disk_errors():
-        (folder / REPORTS).mkdir(parents=True, exist_ok=True)
-        try:
-            for path, pieces in files.items():
-                stage(path, pieces)
-        except BaseException:  # a full disk, a stop: what was there stays as it was
-            unstage(files)
-            raise
-        (folder / METRICS).unlink(missing_ok=True)  # an earlier evaluation's, which the files to come don't belong to
-        if picture is None:
-            (folder / REPORTS / PLOTS).unlink(missing_ok=True)
-        for path in files:
-            publish([path])
+    (folder / REPORTS).mkdir(parents=True, exist_ok=True)
+    try:
+        for path, pieces in files.items():
+            stage(path, pieces)
+    except BaseException:  # a full disk, a stop: what was there stays as it was
+        unstage(files)
+        raise
+    (folder / METRICS).unlink(missing_ok=True)  # an earlier evaluation's, which the files to come don't belong to
+    if picture is None:
+        (folder / REPORTS / PLOTS).unlink(missing_ok=True)
+    for path in files:
+        publish([path])
 
 
 def _picture(record: Mapping[str, Any]) -> tuple[bytes | None, str]:

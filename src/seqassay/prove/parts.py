@@ -26,6 +26,7 @@ from seqassay.predict.shards import check_identity
 from seqassay.prove.settings import EvaluateSettings
 
 FOLDER, MANIFEST = "scored", "scored.json"
+_PIECES = ("candidate-*.npz", "baseline-*.npz")
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,6 @@ class ScoredParts:
 
     def __init__(self, folder: Path, role: str) -> None:
         self._folder, self._role = folder, role
-        self.n_kept = 0
 
     def get(self, index: int, n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]] | None:
         """Score and status of the ``n`` sequences of a piece; None where it is still to be scored, or damaged."""
@@ -58,7 +58,6 @@ class ScoredParts:
             return None
         if len(score) != n or len(status) != n:
             return None
-        self.n_kept += 1
         return score, status
 
     def put(self, index: int, score: npt.NDArray[np.float64], status: npt.NDArray[np.uint8]) -> None:
@@ -71,7 +70,6 @@ class ScoredParts:
         np.savez(buffer, score=score, status=status)
         content = buffer.getvalue()
         write_durably(self._path(index), [hashlib.sha256(content).hexdigest().encode(), content])
-        self.n_kept += 1
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{self._role}-{index:06d}.npz"
@@ -88,7 +86,7 @@ def begin_parts(output_dir: Path, identity: Mapping[str, Any], *, resume: bool) 
     if resume and found is not None:
         check_identity(found, identity, folder)
         return folder
-    remove_parts(output_dir)
+    _remove_pieces(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_durably(folder / MANIFEST, [json.dumps(identity, indent=1).encode()])
     sync(output_dir)
@@ -100,18 +98,17 @@ def has_parts(output_dir: Path) -> bool:
     return (output_dir / FOLDER / MANIFEST).is_file()
 
 
+def n_parts(output_dir: Path) -> int:
+    """How many pieces there are to go on with."""
+    return sum(1 for pattern in _PIECES for _ in (output_dir / FOLDER).glob(pattern)) if has_parts(output_dir) else 0
+
+
 def remove_parts(output_dir: Path) -> None:
     """Remove the pieces, and nothing that isn't ours; the output folder too where nothing else is in it."""
-    folder = output_dir / FOLDER
-    if not folder.is_dir():
-        return
-    (folder / MANIFEST).unlink(missing_ok=True)  # first: pieces without it are never trusted
-    for pattern in ("candidate-*.npz", "baseline-*.npz", f"*{TEMPORARY_SUFFIX}"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-        output_dir.rmdir()
+    _remove_pieces(output_dir / FOLDER)
+    for path in (output_dir / FOLDER, output_dir):
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def finished_before(
@@ -152,6 +149,13 @@ def resume_command(settings: EvaluateSettings) -> str:
         if value != default:
             words += [option, str(value)]
     return shlex.join([*words, "--resume"])
+
+
+def _remove_pieces(folder: Path) -> None:
+    (folder / MANIFEST).unlink(missing_ok=True)  # first: pieces without it are never trusted
+    for pattern in (*_PIECES, f"*{TEMPORARY_SUFFIX}"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

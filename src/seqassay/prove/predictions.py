@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqassay.errors import InputError
+from seqassay.models.registry import named_bundle
 from seqassay.predict.consensus import CLASSIFIED, SCORE_DECIMALS, STATUSES
 from seqassay.predict.folder import RUN_RECORD
 from seqassay.predict.outputs import SEQUENCES_TABLE
@@ -76,7 +77,12 @@ class Predictions:
 
 
 def are_predictions(path: str) -> bool:
-    """Whether a path is that of predictions, and not of a bundle: a file, or the folder of a run."""
+    """Whether a path is that of predictions, and not of a bundle: a file, or the folder of a run.
+
+    The name of an installed bundle wins over a file or folder of that name, as it does everywhere; ``./mini`` is that.
+    """
+    if named_bundle(path) is not None:
+        return False
     return Path(path).is_file() or (Path(path) / RUN_RECORD).is_file()
 
 

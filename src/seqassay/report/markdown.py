@@ -263,8 +263,10 @@ def _curves(curves: Mapping[str, Any], plots: str | None, why_no_plots: str) -> 
 
 def _method(record: Mapping[str, Any]) -> list[str]:
     method, said = record["method"], record["test_set"]
+    bundle = record["identity"]["bundle"]
+    digest = f"`{bundle['digest']}`" if bundle["digest"] else "(a table of scores: not known by which model)"
     rows = [
-        ("bundle", f"{escaped(record['identity']['bundle']['name'])} `{record['identity']['bundle']['digest']}`"),
+        ("bundle", f"{escaped(bundle['name'])} {digest}"),
         ("test set", f"{record['identity']['test_set']['kind']}, `{escaped(record['identity']['test_set']['path'])}`"),
         ("scores", method["scores"]),
         ("call", f"virus where {method['call']}"),

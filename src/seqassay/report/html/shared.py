@@ -98,10 +98,14 @@ def about_sections(record: Mapping[str, Any], *, bundle: Mapping[str, Any] | Non
     """Settings, and what made the record."""
     blocks: list[Block] = []
     if bundle is not None:
-        rows = [["name", str(bundle["name"])], ["digest (SHA-256)", str(bundle["digest"])]]
-        if "chunk_length" in bundle:
-            rows.append(["chunk length", f"{bundle['chunk_length']:,} bases"])
-        rows.append(["model card", f"seqassay models info {bundle['name']}: what it is, and how good"])
+        rows = [["name", str(bundle["name"])]]
+        if bundle["digest"] is None:  # scores of a table
+            rows.append(["digest (SHA-256)", "not known: nothing says by which model the scores are"])
+        else:
+            rows.append(["digest (SHA-256)", str(bundle["digest"])])
+            if "chunk_length" in bundle:
+                rows.append(["chunk length", f"{bundle['chunk_length']:,} bases"])
+            rows.append(["model card", f"seqassay models info {bundle['name']}: what it is, and how good"])
         blocks.append(Table("Model bundle", [Column("what"), Column("value")], rows))
     provenance = record["provenance"]
     hardware = provenance["hardware"]
@@ -113,7 +117,7 @@ def about_sections(record: Mapping[str, Any], *, bundle: Mapping[str, Any] | Non
         ["Python", str(provenance["python"])],
         *([name, str(version or "not installed")] for name, version in provenance["libraries"].items()),
         ["platform", str(hardware["platform"])],
-        ["processor", f"{hardware['processor']}, {hardware['cores']} cores"],
+        ["processor", f"{hardware['processor']}, {hardware['cores'] or 'an unknown number of'} cores"],
         ["memory", numbers.n_bytes(hardware["memory_bytes"])],
         ["CUDA devices", ", ".join(hardware["cuda_devices"]) or "none"],
         *([[name, str(record[name])] for name in ("device", "precision", "input_digest") if record.get(name)]),
