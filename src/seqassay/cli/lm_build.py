@@ -59,7 +59,7 @@ def build_command(
 
     if tokenizer is not None:
         given.setdefault("vocab_size", read_tokenizer(tokenizer)[1])
-    plan = _plan(given)
+    plan = plan_of_options(given)
     typer.echo(json.dumps(plan.as_json(), indent=1) if as_json else plan_table(plan))
     if output_dir is not None:
         model = build_lm(plan.config, seed)
@@ -68,7 +68,7 @@ def build_command(
             typer.echo(f"untrained model, seed {seed}, in {output_dir}")
 
 
-def _plan(given: dict[str, Any]) -> LmPlan:
+def plan_of_options(given: dict[str, Any]) -> LmPlan:
     """From a budget, or from a shape that is given as such."""
     from seqassay.config import option_name, resolve_settings
     from seqassay.models.lm_plan import BudgetSettings, ShapeSettings, plan_lm, plan_of_shape
