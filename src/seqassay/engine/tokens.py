@@ -47,7 +47,6 @@ class ProteinTokenizer:
     """
 
     vocab_size = 33
-    n_special = 2
 
     def __init__(self) -> None:
         table = np.full(256, UNK, np.int32)
@@ -93,7 +92,6 @@ class NucleotideTokenizer:
         self._reference.no_padding()
         self._reference.no_truncation()
         self.vocab_size: int = self._reference.get_vocab_size(with_added_tokens=True)
-        self.n_special: int = self._reference.num_special_tokens_to_add(is_pair=False)
         self.digest = nucleotide_tokenizer_digest(settings)
         # Without its post-processor: what the model alone makes of a text.
         bare = ReferenceTokenizer.from_str(json.dumps({**settings, "post_processor": None}))

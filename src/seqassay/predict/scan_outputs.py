@@ -33,7 +33,6 @@ ROWS_PART = "windows.tsv"
 TRACK_HEADER = "contig\tstart\tend\tscore\tstatus\n"
 CONTIGS_HEADER = "contig\tlength\tn_windows\tn_scored\tn_regions\tregion_bases\tstatus\tplot\n"
 GFF_HEADER = "##gff-version 3\n"
-CONTIG_STATUSES = ("scanned", "short", "no_score")
 
 _GFF_SEQID = ".:^*$@!+_?-|"  # what GFF3 lets stand in its first column beside letters and digits
 _BED_MOST = 1000

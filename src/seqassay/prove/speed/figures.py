@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +30,7 @@ def rates(seconds: Sequence[float] | FloatArray, work: Work, peak_flop_per_s: fl
     """All figures of runs that did the same work, from their mean or median time.
 
     Raises:
-        SeqassayError: more operations a second than the device can do: the peak, the count or the clock is wrong.
+        SeqassayError: see `check_share_of_peak`.
     """
     runs_s = np.asarray(seconds, np.float64)
     run_s = float(runs_s.mean() if centre == "mean" else np.median(runs_s))
@@ -39,11 +39,7 @@ def rates(seconds: Sequence[float] | FloatArray, work: Work, peak_flop_per_s: fl
         return figure(amount / runs_s, amount / run_s)
 
     share = figure(work.flop / runs_s / peak_flop_per_s, work.flop / run_s / peak_flop_per_s)
-    if share["max"] > 1:
-        raise SeqassayError(
-            f"a run came out at {share['max']:.2f} of the device's peak, which no model can reach",
-            hint="the machine was busy when its peak was measured: end what else is running, and run it again",
-        )
+    check_share_of_peak(share)
     return {
         "centre": centre,
         "total_s": float(runs_s.sum()),
@@ -55,6 +51,19 @@ def rates(seconds: Sequence[float] | FloatArray, work: Work, peak_flop_per_s: fl
         "share_of_peak": share,
         "samples_s": runs_s.tolist(),
     }
+
+
+def check_share_of_peak(share: Mapping[str, Any]) -> None:
+    """No run did more than the device can do.
+
+    Raises:
+        SeqassayError: one did: the peak, the count or the clock is wrong.
+    """
+    if share["max"] > 1:
+        raise SeqassayError(
+            f"a run came out at {share['max']:.2f} of the device's peak, which no model can reach",
+            hint="the machine was busy when its peak was measured: end what else is running, and run it again",
+        )
 
 
 def ratio_figure(ratio: Ratio) -> dict[str, Any]:

@@ -126,7 +126,6 @@ class View:
     lead: str
     sections: Sequence[Section]
     banner: str = ""
-    banner_tone: Tone = "bad"
 
 
 def bounded(text: str, limit: int = MOST_CHARACTERS) -> str:

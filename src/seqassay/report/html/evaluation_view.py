@@ -11,11 +11,8 @@ from seqassay.report.html.blocks import Block, Column, Drawing, Row, Section, Ta
 from seqassay.report.html.chart import Series, histogram, lines
 from seqassay.report.html.records import Record
 from seqassay.report.html.shared import about_sections, dict_table, figure_row, named, notes_of, verdict_blocks
+from seqassay.report.markdown import NAMES
 
-FIGURES = {
-    "accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1", "roc_auc": "ROC-AUC",
-    "specificity": "specificity", "mcc": "Matthews correlation", "average_precision": "average precision",
-}  # fmt: skip
 _CALIBRATION = ("expected_calibration_error", "maximum_calibration_error", "brier_score", "log_loss")
 _OF_GROUPS = ("accuracy", "recall", "specificity", "roc_auc")
 _FIGURE_COLUMNS = [Column("figure"), Column("value", True), Column("95% interval", True), Column("n", True)]
@@ -147,9 +144,9 @@ def _figures(content: Mapping[str, Any]) -> list[Block]:
         interval = numbers.interval(values[name]["interval_95"])
         detail = f"95% interval {interval}" if interval != "–" else "no interval"
         tiles.append(
-            (FIGURES[name], numbers.decimal(values[name]["value"]), f"{detail}, n = {numbers.count(values[name]['n'])}")
+            (NAMES[name], numbers.decimal(values[name]["value"]), f"{detail}, n = {numbers.count(values[name]['n'])}")
         )
-    rows = [figure_row(FIGURES[name], values[name]) for name in FIGURES]
+    rows = [figure_row(NAMES[name], values[name]) for name in NAMES]
     majority = ["accuracy of always calling the larger class", numbers.decimal(content["majority_accuracy"]), "–", "–"]
     matrix = content["confusion_matrix"]
     counted = [
@@ -175,11 +172,11 @@ def _baseline(comparison: Mapping[str, Any] | None) -> list[Block]:
         return []
     rows = [
         [
-            FIGURES[name], numbers.decimal(pair["candidate"]["value"]), numbers.decimal(pair["baseline"]["value"]),
+            NAMES[name], numbers.decimal(pair["candidate"]["value"]), numbers.decimal(pair["baseline"]["value"]),
             numbers.decimal(pair["difference"]), numbers.interval(pair["interval_95"]),
         ]
         for name, pair in comparison["figures"].items()
-        if name in FIGURES
+        if name in NAMES
     ]  # fmt: skip
     columns = [Column("figure"), *(Column(n, True) for n in ("candidate", "baseline", "difference", "95% interval"))]
     caption = f"Candidate and baseline {comparison['baseline'].get('name', '')} on {comparison['n']:,} sequences"
@@ -234,7 +231,7 @@ def _group_table(caption: str, groups: Sequence[tuple[str, Mapping[str, Any]]]) 
     columns = [Column(""), *(Column(name, True) for name in ("sequences", "viral", "scored"))]
     columns[0] = Column(caption.removeprefix("By "))
     for name in shown:
-        columns += [Column(FIGURES[name], True), Column("95% interval", True)]
+        columns += [Column(NAMES[name], True), Column("95% interval", True)]
     rows = []
     for label, row in groups:
         cells = [label, *(numbers.count(row[name]) for name in ("sequences", "viral", "scored"))]

@@ -9,12 +9,13 @@ from typing import Any
 from seqassay.report.html import numbers
 from seqassay.report.html.blocks import Block, Column, Drawing, Row, Section, Table, Text, View
 from seqassay.report.html.chart import Series, horizontal_bars, lines
-from seqassay.report.html.evaluation_view import FIGURES, calibration_drawing, curve_drawings
+from seqassay.report.html.evaluation_view import calibration_drawing, curve_drawings
 from seqassay.report.html.generic_view import figures_below, is_figure
 from seqassay.report.html.records import Record
 from seqassay.report.html.run_view import sample_of
 from seqassay.report.html.sample import N_SCORE_BINS
 from seqassay.report.html.shared import joined_stretches
+from seqassay.report.markdown import NAMES
 
 MOST_SERIES = 6  # as many as there are colours
 _ABOUT = ("provenance", "settings", "identity", "method", "version")
@@ -43,7 +44,7 @@ _OF_SCANS = (
 )
 _OF_EVALUATIONS = (
     ("sequences with a score", "scored.scored", "plain"),
-    *((words, f"values.{name}", "decimal") for name, words in FIGURES.items()),
+    *((words, f"values.{name}", "decimal") for name, words in NAMES.items()),
     ("expected calibration error", "calibration.expected_calibration_error", "decimal"),
 )
 # what figures can be compared on
