@@ -10,6 +10,7 @@ import typer
 
 from seqassay.cli.console import repeatable, watched
 from seqassay.errors import InputError
+from seqassay.report.layout import aligned
 
 _INPUTS = (
     "train=FILE, valid=FILE, test=FILE (a folder or glob in place of a file, several of each); or a folder with "
@@ -216,16 +217,9 @@ def shortened(text: str, limit: int = 90) -> str:
 
 def table(rows: list[tuple[str, ...]]) -> str:
     """Columns under their names, numbers to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if not row_has_number(rows, i) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return "\n".join(aligned(rows, to_the_right=[i for i in range(len(rows[0])) if has_numbers(rows, i)]))
 
 
-def row_has_number(rows: list[tuple[str, ...]], column: int) -> bool:
+def has_numbers(rows: list[tuple[str, ...]], column: int) -> bool:
     """Whether a column holds numbers under its name."""
     return all(row[column][:1].isdigit() or row[column] == "undefined" for row in rows[1:])
