@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqassay.evaluate.classification import FIGURES, Metrics, metrics, precision_recall_curve, roc_curve
+from seqassay.evaluate.classification import FIGURES, Metrics, metrics
+from seqassay.evaluate.curves import precision_recall_curve, roc_curve
 from seqassay.evaluate.reliability import (
     BINS,
     bootstrap_reliability,

@@ -88,7 +88,13 @@ def mix_figures(
         "by_wanted_rate": {},
     }
     for wanted in WANTED:
-        vouched = assurance(counts, composition, wanted, n_calibration_others=calibration.n_others)
+        vouched = assurance(
+            counts,
+            composition,
+            wanted,
+            n_calibration_others=calibration.n_others,
+            calibration_error=calibration.error_at(float(pool.bases.lengths[rows].mean())),
+        )
         out["by_wanted_rate"][str(wanted)] = {
             **called_figures(labels, record, q_of <= wanted, resampling),
             **asdict(vouched),

@@ -44,7 +44,7 @@ from seqassay.models.bundle import Bundle, load_bundle
 from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.predict.scoring import SequenceScorer, call_sequences, evidence_of
 from seqassay.sequences.ragged import Ragged
-from seqassay.train.dataset import LabelledRecords, evaluation_chunks, read_labelled
+from seqassay.train.dataset import LabelledRecords, evaluation_chunks, read_labelled, taxon_numbers
 from seqassay.train.dataset_aside import put_aside
 from seqassay.train.dataset_known import unknown_records
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
@@ -119,11 +119,8 @@ class Split:
 
     @classmethod
     def of(cls, records: LabelledRecords) -> Split:
-        """Number the taxa; a taxon's name counts within its group."""
-        number_of = np.arange(len(records)).astype(str)
-        by_study = np.char.startswith(records.groups, "metagenome")
-        names = np.where(by_study | (records.taxa == ""), number_of, np.char.add(records.groups, records.taxa))
-        return cls(records, np.unique(names, return_inverse=True)[1])
+        """Number the taxa."""
+        return cls(records, taxon_numbers(records))
 
 
 def read_splits(data: Path, reported: str) -> tuple[dict[str, LabelledRecords], dict[str, Any]]:

@@ -64,12 +64,22 @@ def test_json_comes_back() -> None:
         ({"framed": [[0, 1, 2]]}, "framed has the shape"),
         ({"framed": [[0, 1, float("nan")], [0, 1, 2]]}, "not finite"),
         ({"unframed": "x"}, "not a table"),
+        ({"error": [0.1]}, "error has the shape"),
+        ({"error": [0.1, 1.5]}, "error has a value outside 0 to 1"),
         ({"colour": 1}, "has the keys"),
     ],
 )
 def test_wrong_json_is_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Calibration.from_json(TINY_CALIBRATION.as_json() | change)
+
+
+def test_the_error_between_lengths_goes_with_the_logarithm() -> None:
+    assert TINY_CALIBRATION.error_at(50) == TINY_CALIBRATION.error_at(100) == 0.04
+    assert TINY_CALIBRATION.error_at(np.sqrt(100 * 300)) == pytest.approx(0.03)
+    assert np.isnan(TINY_CALIBRATION.error_at(np.nan))
+    without = Calibration.from_json(TINY_CALIBRATION.as_json() | {"error": None})
+    assert np.isnan(without.error_at(100))
 
 
 def test_log_odds_are_bounded() -> None:

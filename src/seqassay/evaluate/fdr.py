@@ -6,8 +6,9 @@ by expectation maximisation (Saerens, Latinne & Decaestecker 2002). The q-value 
 false calls among all that score at least as high: the mean of one minus the probability over them (the positive false
 discovery rate of Storey 2003, with posterior probabilities in place of p-values, as in Käll et al. 2008).
 
-This stands on the calibration, and a calibration knows nothing of events rarer than it has seen. `Assurance` says so
-when a false discovery rate would need a false-positive rate that its sequences could not have shown.
+This stands on the calibration, and a calibration knows nothing of events rarer than it has seen, and is off on taxa
+that it has not seen. `Assurance` says so when a false discovery rate would need a false-positive rate that its
+sequences could not have shown, or is smaller than what its probabilities are off by.
 
 Scores come as a histogram over ticks of 1e-6, as they are printed: memory does not depend on the sample's size.
 """
@@ -99,13 +100,19 @@ def posterior(ticks: IntArray, composition: Composition) -> FloatArray:
 
 
 def assurance(
-    counts_by_tick: IntArray, composition: Composition, fdr: float, *, n_calibration_others: int
+    counts_by_tick: IntArray,
+    composition: Composition,
+    fdr: float,
+    *,
+    n_calibration_others: int,
+    calibration_error: float = math.nan,
 ) -> Assurance:
     """Whether calls at a false discovery rate lie within what the calibration could see.
 
     Args:
         fdr: the wanted false discovery rate.
         n_calibration_others: sequences of others that the calibration was fitted on.
+        calibration_error: expected calibration error on unseen taxa at the sample's length; NaN where it is not known.
     """
     if composition.n_scored < FEWEST_SEQUENCES:
         return Assurance(False, f"only {composition.n_scored} sequences have a score; {FEWEST_SEQUENCES} are needed")
@@ -124,6 +131,12 @@ def assurance(
             False,
             f"with {composition.viral_share:.1%} viral, a false discovery rate of {fdr:g} needs a false-positive rate "
             f"of {false_positive_rate:.2g}; the calibration ({n_calibration_others:,} others) vouches for {seen:.2g}",
+        )
+    if calibration_error > fdr:
+        return Assurance(
+            False,
+            f"on taxa that the calibration had not seen, probabilities at this length were off by "
+            f"{calibration_error:.3f} on average, more than {fdr:g}",
         )
     return Assurance(True, "")
 

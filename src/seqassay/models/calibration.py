@@ -22,7 +22,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 _METHOD = "logistic by length"
-_KEYS = {"method", "prior", "n_others", "lengths", "framed", "unframed"}
+_KEYS = {"method", "prior", "n_others", "lengths", "framed", "unframed", "error"}
 _MOST_LOG_ODDS = 30.0  # beyond it float64 has no other probability than 0 and 1 to show
 
 
@@ -51,6 +51,8 @@ class Calibration:
         lengths_K: ascending, in bases.
         framed_K3: constant, weight of the joint evidence, weight of the nucleotide evidence: with a stop-free frame.
         unframed_K2: constant and weight of the nucleotide evidence: without one; None in bundles without that head.
+        error_K: expected calibration error on taxa that the fit did not see, at each length, 0 to 1; None where the
+            sequences were too few to leave some out.
     """
 
     prior: float
@@ -58,6 +60,7 @@ class Calibration:
     lengths_K: FloatArray
     framed_K3: FloatArray
     unframed_K2: FloatArray | None
+    error_K: FloatArray | None = None
 
     def probability(self, evidence: Evidence) -> FloatArray:
         """Probability of virus of every sequence; NaN where the evidence is."""
@@ -70,6 +73,12 @@ class Calibration:
             unframed = weights_N2[:, 0] + weights_N2[:, 1] * evidence.nucleotide
             log_odds = np.where(np.isnan(evidence.joint), unframed, log_odds)
         return 1 / (1 + np.exp(-np.clip(log_odds, -_MOST_LOG_ODDS, _MOST_LOG_ODDS)))
+
+    def error_at(self, length: float) -> float:
+        """The error at a length in bases, interpolated as the weights are; NaN where it was not measured."""
+        if self.error_K is None or math.isnan(length):
+            return math.nan
+        return float(np.interp(math.log(max(length, 1.0)), np.log(self.lengths_K), self.error_K))
 
     def _at(self, length: npt.NDArray[np.int64], values_KC: FloatArray) -> FloatArray:
         x, knots = np.log(np.maximum(length, 1)), np.log(self.lengths_K)
@@ -84,6 +93,7 @@ class Calibration:
             "lengths": self.lengths_K.tolist(),
             "framed": self.framed_K3.tolist(),
             "unframed": None if self.unframed_K2 is None else self.unframed_K2.tolist(),
+            "error": None if self.error_K is None else self.error_K.tolist(),
         }
 
     @classmethod
@@ -109,7 +119,10 @@ class Calibration:
         framed_K3 = _finite("framed", said["framed"], (len(lengths_K), 3))
         unframed = said["unframed"]
         unframed_K2 = None if unframed is None else _finite("unframed", unframed, (len(lengths_K), 2))
-        return cls(prior, n_others, lengths_K, framed_K3, unframed_K2)
+        error_K = None if said["error"] is None else _finite("error", said["error"], (len(lengths_K),))
+        if error_K is not None and ((error_K < 0) | (error_K > 1)).any():
+            raise ValueError(f"error has a value outside 0 to 1: {error_K.tolist()}")
+        return cls(prior, n_others, lengths_K, framed_K3, unframed_K2, error_K)
 
 
 def log_odds_of(scores_F2: npt.NDArray[np.float32]) -> FloatArray:

@@ -55,20 +55,29 @@ class SampleCalls:
         return record
 
 
-def decide(counts_by_tick: npt.NDArray[np.int64], calibration: Calibration | None, fdr: float | None) -> SampleCalls:
+def decide(
+    counts_by_tick: npt.NDArray[np.int64], calibration: Calibration | None, fdr: float | None, *, mean_length: float
+) -> SampleCalls:
     """Calls by the threshold, or by q-value where a false discovery rate is asked for.
 
     Args:
         counts_by_tick: sequences at every score.
         calibration: the bundle's.
         fdr: wanted false discovery rate; needs a calibration.
+        mean_length: of the sequences with a score, in bases; NaN without any.
     """
     ticks = np.arange(TICKS + 1)
     q = composition = assured = None
     if calibration is not None:
         composition = estimate_composition(counts_by_tick, calibration.prior)
         q = q_values(counts_by_tick, composition)
-        assured = assurance(counts_by_tick, composition, fdr or DEFAULT_FDR, n_calibration_others=calibration.n_others)
+        assured = assurance(
+            counts_by_tick,
+            composition,
+            fdr or DEFAULT_FDR,
+            n_calibration_others=calibration.n_others,
+            calibration_error=calibration.error_at(mean_length),
+        )
     if fdr is not None and q is not None:
         return SampleCalls(f"q_value <= {fdr:g}", q <= fdr, q, composition, assured, fdr)
     rule = f"score >= {VIRUS_THRESHOLD:g}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seqassay.errors import SeqassayError
 from seqassay.predict.consensus import STATUSES, ChunkConsensus, SequenceCalls
@@ -20,6 +22,7 @@ class Counts:
         sequences: input records; each has one row in the per-sequence table.
         classified, no_frame, too_short, no_bases: those by status.
         scored: those with a score; beside the classified ones, those without a frame that the nucleotide head scores.
+        scored_bases: of the scored sequences.
         virus, others: the scored ones by call.
         chunks, chunks_classified, chunks_virus: chunks, those with a stop-free frame, those called virus.
         frames, frames_virus: frames without a stop, those scored as virus.
@@ -33,6 +36,7 @@ class Counts:
     too_short: int = 0
     no_bases: int = 0
     scored: int = 0
+    scored_bases: int = 0
     virus: int = 0
     others: int = 0
     chunks: int = 0
@@ -50,6 +54,11 @@ class Counts:
     def from_record(cls, record: Mapping[str, Any]) -> Counts:
         """What ``as_record`` gave; an unknown or missing name is a TypeError or a KeyError."""
         return cls(**{field.name: int(record[field.name]) for field in dataclasses.fields(cls)})
+
+    @property
+    def mean_scored_length(self) -> float:
+        """Of the sequences with a score, in bases; NaN without any."""
+        return self.scored_bases / self.scored if self.scored else math.nan
 
     def as_record(self) -> dict[str, int]:
         """Name to count."""
@@ -91,6 +100,7 @@ def expect_equal(name: str, counted: int, expected: int) -> None:
 
 def count_shard(
     calls: SequenceCalls,
+    lengths: npt.NDArray[np.int64],
     chunks: ChunkConsensus,
     frame_is_virus: np.ndarray[Any, np.dtype[np.bool_]],
     n_distinct_nucleotide: int,
@@ -98,11 +108,13 @@ def count_shard(
 ) -> Counts:
     """The counts of one shard, taken from its arrays and checked."""
     by_status = np.bincount(calls.status, minlength=len(STATUSES)).tolist()
-    n_scored, n_virus = int((~np.isnan(calls.score)).sum()), int(calls.is_virus.sum())
+    has_score = ~np.isnan(calls.score)
+    n_scored, n_virus = int(has_score.sum()), int(calls.is_virus.sum())
     counts = Counts(
         sequences=len(calls.status),
         **dict(zip(STATUSES, by_status, strict=True)),
         scored=n_scored,
+        scored_bases=int(lengths[has_score].sum()),
         virus=n_virus,
         others=n_scored - n_virus,
         chunks=int(calls.n_chunks.sum()),

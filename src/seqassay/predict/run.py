@@ -184,7 +184,9 @@ def call_shard(
     with tally.clock.measure("consensus"):
         chunks, calls = call_sequences(scored, calibration)
     frame_is_virus = scored.scores_F2[:, 1] > scored.scores_F2[:, 0]
-    counts = count_shard(calls, chunks, frame_is_virus, scored.n_distinct_nucleotide, scored.n_distinct_protein)
+    counts = count_shard(
+        calls, shard.bases.lengths, chunks, frame_is_virus, scored.n_distinct_nucleotide, scored.n_distinct_protein
+    )
     meta = ShardMeta(shard.index, shard.first_record, shard.digest(), shard.qualities is not None, counts)
     with tally.clock.measure("writing"):
         parts = shard_parts(scored, chunks, calls, by_sample=tally.settings.fdr is not None)
@@ -198,7 +200,7 @@ def finish(folder: OutputFolder, calibration: Calibration | None, tally: RunTall
     fdr = tally.settings.fdr
     with tally.clock.measure("writing"):
         by_tick = counts_by_tick(folder.store, tally.n_shards)
-        calls = decide(by_tick, calibration, fdr)
+        calls = decide(by_tick, calibration, fdr, mean_length=tally.counts.mean_scored_length)
         tally.know_calls(calls, by_tick)
         tally.counts.check()
         outputs = write_outputs(

@@ -179,7 +179,9 @@ def score_shard(prepared: PreparedShard, model: Model, tally: ScanTally) -> tupl
     with tally.clock.measure("consensus"):
         chunks, calls = call_sequences(scored, model.bundle.calibration)
     frame_is_virus = scored.scores_F2[:, 1] > scored.scores_F2[:, 0]
-    counts = count_shard(calls, chunks, frame_is_virus, scored.n_distinct_nucleotide, scored.n_distinct_protein)
+    counts = count_shard(
+        calls, shard.bases.lengths, chunks, frame_is_virus, scored.n_distinct_nucleotide, scored.n_distinct_protein
+    )
     return ShardMeta(shard.index, shard.first_record, shard.digest(), False, counts), window_rows(shard, calls)
 
 

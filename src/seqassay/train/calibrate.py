@@ -3,40 +3,92 @@
 At each of some lengths fragments of the validation records are scored, and a logistic regression of the label on their
 evidence is fitted (`seqassay.models.calibration`). Classes weigh the same, so that probabilities refer to equal shares
 of virus and others; within them groups weigh as in training, so that the best-sequenced host does not decide.
+
+How far off the probabilities are is measured on taxa that a fit did not see: the fit is repeated without a tenth of
+them, ten times (cross-validation by taxon).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from seqassay.errors import MissingExtraError, UsageError
+from seqassay.evaluate.reliability import expected_calibration_error
 from seqassay.models.calibration import Calibration, Evidence
 from seqassay.predict.scoring import SequenceScorer, evidence_of
-from seqassay.train.dataset import BASES_PER_CHUNK, LABELS, LabelledChunks, LabelledRecords, evaluation_chunks
+from seqassay.train.dataset import (
+    BASES_PER_CHUNK,
+    LABELS,
+    LabelledChunks,
+    LabelledRecords,
+    evaluation_chunks,
+    taxon_numbers,
+)
 
 CALIBRATION_LENGTHS = (100, 150, 250, 300, 500, 1000, 3000)  # bases
 FEWEST_FRAGMENTS = 100  # of each label, with or without a frame, that a regression is fitted on
 MOST_PER_RECORD = 3  # fragments of one length
 _AT_ONCE = 2048
+_FOLDS = 10
 
 FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredFragments:
-    """Fragments of one length with their evidence, labels and weights."""
+    """Fragments of one length with their evidence, labels, weights and taxa (a number each)."""
 
     length: int
     evidence: Evidence
     labels: npt.NDArray[np.int64]
     weights: FloatArray
+    taxa: npt.NDArray[np.int64]
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> ScoredFragments:
+        """Some of them."""
+        evidence = Evidence(*(getattr(self.evidence, name)[rows] for name in Evidence.__slots__))
+        return ScoredFragments(self.length, evidence, self.labels[rows], self.weights[rows], self.taxa[rows])
 
 
 def fit_calibration(fragments: Sequence[ScoredFragments], *, has_nucleotide_head: bool) -> Calibration:
+    """Regressions at every length (see `fit_weights`), and how far off they are on taxa that a fit has not seen.
+
+    Raises:
+        UsageError: the first length has too few fragments.
+    """
+    fitted = fit_weights(fragments, has_nucleotide_head=has_nucleotide_head)
+    return replace(fitted, error_K=held_out_error(fragments, has_nucleotide_head=has_nucleotide_head))
+
+
+def held_out_error(
+    fragments: Sequence[ScoredFragments], *, has_nucleotide_head: bool, seed: int = 1
+) -> FloatArray | None:
+    """Expected calibration error at each length, each taxon's probabilities from a fit without it; None for too few."""
+    n_taxa = 1 + max(int(part.taxa.max()) for part in fragments)
+    fold_of_taxon = np.random.default_rng(seed).permutation(n_taxa) % _FOLDS
+    probabilities = [np.full(len(part.labels), np.nan) for part in fragments]
+    for fold in range(_FOLDS):
+        inside = [fold_of_taxon[part.taxa] == fold for part in fragments]
+        rest = [part.take(~rows) for part, rows in zip(fragments, inside, strict=True)]
+        try:
+            fitted = fit_weights(rest, has_nucleotide_head=has_nucleotide_head)
+        except UsageError:
+            return None
+        for part, rows, found in zip(fragments, inside, probabilities, strict=True):
+            found[rows] = fitted.probability(part.take(rows).evidence)
+    errors = [
+        expected_calibration_error(part.labels[known], found[known], part.weights[known])
+        for part, found in zip(fragments, probabilities, strict=True)
+        for known in [~np.isnan(found)]
+    ]
+    return np.array(errors)
+
+
+def fit_weights(fragments: Sequence[ScoredFragments], *, has_nucleotide_head: bool) -> Calibration:
     """Regressions at every length, for fragments with a stop-free frame and (with that head) for those without.
 
     A length with too few fragments takes the nearest shorter one's weights (whole genomes without a stop-free frame in
@@ -95,11 +147,13 @@ def scored_fragments(
 ) -> list[ScoredFragments]:
     """Evidence of fixed fragments of the records, at every length that some record of each label has."""
     found = []
+    taxa = taxon_numbers(records)
     longest = min(int(records.bases.lengths[records.labels == label].max(initial=0)) for label in (0, 1))
     for length in (length for length in lengths if length <= longest):
         chunks = evaluation_chunks(records, length, seed=seed, max_per_record=max_per_record)
         weights = balanced_weights(chunks.labels, records.groups[chunks.record], group_weights)
-        found.append(ScoredFragments(length, evidence_of_chunks(scorer, chunks), chunks.labels, weights))
+        evidence = evidence_of_chunks(scorer, chunks)
+        found.append(ScoredFragments(length, evidence, chunks.labels, weights, taxa[chunks.record]))
     if not found:
         raise UsageError(
             f"no record of both labels is {min(lengths)} bases long", hint="give longer validation records"

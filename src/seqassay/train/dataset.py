@@ -102,6 +102,14 @@ class LabelledChunks:
         return LabelledChunks(self.record[indices], self.labels[indices], self.bases.take(indices))
 
 
+def taxon_numbers(records: LabelledRecords) -> npt.NDArray[np.int64]:
+    """A number for each record's taxon, within its group; metagenome contigs and records without one have their own."""
+    own = np.arange(len(records)).astype(str)
+    has_none = np.char.startswith(records.groups, "metagenome") | (records.taxa == "")
+    names = np.where(has_none, own, np.char.add(records.groups, records.taxa))
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
 def header_fields(header: str) -> dict[str, str]:
     """The ``name=value`` and ``name="some words"`` of a FASTA header; the last of a name counts."""
     return {name: value.strip('"').strip() for name, value in _FIELD.findall(header)}
