@@ -1,4 +1,4 @@
-"""One file of the Hugging Face Hub under a partial name, which keeps its bytes whatever happens.
+"""One file of the Hugging Face Hub under a partial name, which keeps its bytes whatever happens; and what ends that.
 
 Partial files are kept here by ourselves, because since its version 2 the Hub client throws them away.
 """
@@ -10,14 +10,31 @@ import os
 from pathlib import Path
 
 from huggingface_hub import hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, listed at run time
+
+from seqassay.errors import SeqassayError
 
 # The Hub client's errors derive from those of httpx or of requests, by its version; both are to be caught.
 NETWORK_ERRORS: tuple[type[Exception], ...] = (OSError, *(base for base in HfHubHTTPError.__bases__))
 
 log = logging.getLogger(__name__)
+
+
+def download_error(repo_id: str, error: BaseException, *, without_network: str) -> SeqassayError:
+    """What ended a download, and the ways to go on.
+
+    Args:
+        without_network: how the files are put there by hand.
+    """
+    lines = str(error).strip().splitlines()
+    reason = "offline mode is on (HF_HUB_OFFLINE)" if isinstance(error, OfflineModeIsEnabled) else (lines or [""])[0]
+    return SeqassayError(
+        f"{repo_id} could not be downloaded: {reason or type(error).__name__}",
+        hint="give the command again to go on where it stopped, or set HF_ENDPOINT to a mirror;\n"
+        f"without network: {without_network}",
+    )
 
 
 def download_part(

@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from seqassay.errors import ModelError, ResourceError, SeqassayError, UsageError
-from seqassay.hub import NETWORK_ERRORS, download_part
+from seqassay.hub import NETWORK_ERRORS, download_error, download_part
 from seqassay.models.bundle import file_sha256
 from seqassay.models.checkpoint import read_json_object
 from seqassay.models.registry import ENCODERS, PUBLISHED_BUNDLES, KnownEncoder, encoder_folder, how_to_install
@@ -265,13 +265,7 @@ def _network_failure(encoder: KnownEncoder, folder: Path, error: BaseException) 
         return ResourceError(f"{folder}: the disk is full", hint="free some, or name another cache in SEQASSAY_HOME")
     if isinstance(error, PermissionError):
         return UsageError(f"{folder}: no permission to write", hint="name another cache folder in SEQASSAY_HOME")
-    lines = str(error).strip().splitlines()
-    reason = "offline mode is on (HF_HUB_OFFLINE)" if isinstance(error, OfflineModeIsEnabled) else (lines or [""])[0]
-    return SeqassayError(
-        f"{encoder.repo_id} could not be downloaded: {reason or type(error).__name__}",
-        hint=f"give the command again to go on where it stopped, or set HF_ENDPOINT to a mirror;\n"
-        f"without network: {_by_hand(encoder, folder)}",
-    )
+    return download_error(encoder.repo_id, error, without_network=_by_hand(encoder, folder))
 
 
 def _by_hand(encoder: KnownEncoder, folder: Path) -> str:

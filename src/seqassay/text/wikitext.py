@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import OfflineModeIsEnabled, RevisionNotFoundError
+from huggingface_hub.errors import RevisionNotFoundError
 
 from seqassay.digests import file_sha256
 from seqassay.durable import disk_errors, write_durably
 from seqassay.errors import InputError, MissingExtraError, SeqassayError, UsageError
-from seqassay.hub import NETWORK_ERRORS, download_part
+from seqassay.hub import NETWORK_ERRORS, download_error, download_part
 from seqassay.measure.progress import RunProgress
 
 REPO_ID = "Salesforce/wikitext"
@@ -154,15 +154,8 @@ def _download_all(config: str, names: Sequence[str], folder: Path, revision: str
     except NETWORK_ERRORS as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise  # of the disk
-        lines = str(error).strip().splitlines()
-        reason = (
-            "offline mode is on (HF_HUB_OFFLINE)" if isinstance(error, OfflineModeIsEnabled) else (lines or [""])[0]
-        )
-        raise SeqassayError(
-            f"{REPO_ID} could not be downloaded: {reason or type(error).__name__}",
-            hint="give the command again to go on where it stopped, or set HF_ENDPOINT to a mirror;\n"
-            f"without network: put {', '.join(names)} of its folder {config} into {folder}, and give the command again",
-        ) from error
+        by_hand = f"put {', '.join(names)} of its folder {config} into {folder}, and give the command again"
+        raise download_error(REPO_ID, error, without_network=by_hand) from error
 
 
 def _write_text(parquet: Any, sources: Sequence[Path], path: Path) -> TextFile:
