@@ -10,7 +10,16 @@ from typing import Any
 
 from seqassay.errors import SeqassayError
 
-KINDS = ("evaluation", "comparison", "run", "gate", "speed", "pipeline", "scan")  # each has schemas/KIND.json
+KINDS = (
+    "evaluation",
+    "comparison",
+    "run",
+    "gate",
+    "speed",
+    "pipeline",
+    "scan",
+    "lm_evaluation",
+)  # each has schemas/KIND.json
 
 
 @cache

@@ -1,0 +1,48 @@
+"""The record of a language model's evaluation, ``metrics.json``: checked here before anything is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from seqassay.errors import SeqassayError
+from seqassay.measure.schema import check_schema
+
+FORMAT, VERSION, KIND = "seqassay-lm-evaluation", "1.0", "lm_evaluation"
+_SLACK = 1e-9
+
+
+def check_record(record: Mapping[str, Any]) -> None:
+    """Everything is as the schema has it, intervals hold their figures, and figures agree with each other.
+
+    Raises:
+        SeqassayError: names the figure (a bug here, or a record that was changed).
+    """
+    check_schema(record, KIND)
+    if not record["splits"]:
+        raise SeqassayError("no split was evaluated")
+    for name, split in record["splits"].items():
+        values, n = split["values"], split["n"]
+        for figure, said in values.items():
+            high = 1.0 if figure.endswith("_accuracy") else math.inf
+            low = 1.0 if figure.endswith("_perplexity") else 0.0
+            if said["value"] is not None and not low - _SLACK <= said["value"] <= high + _SLACK:
+                raise SeqassayError(f"{name}: {figure} came out as {said['value']}, outside {low:g} to {high:g}")
+            ends = said["interval_95"]
+            if ends is not None and not ends[0] - _SLACK <= said["value"] <= ends[1] + _SLACK:
+                raise SeqassayError(f"{name}: {figure} {said['value']} lies outside its interval {ends}")
+        shares = [said["value"] for _, said in _by_k(values)]
+        if shares != sorted(shares):
+            raise SeqassayError(f"{name}: top-k accuracy falls with k: {shares}")
+        if n["scored_tokens"] > n["tokens"] or (split["scope"] == "whole") != (split["scored_share"] == 1):
+            raise SeqassayError(f"{name}: {n['scored_tokens']} of {n['tokens']} tokens scored, called {split['scope']}")
+        nats = values["loss"]["value"] * n["scored_tokens"]
+        bits = values["bits_per_byte"]["value"]
+        if bits is not None and not math.isclose(bits * n["bytes"] * math.log(2), nats, rel_tol=1e-9):
+            raise SeqassayError(f"{name}: bits per byte and loss are not of one sum")
+
+
+def _by_k(values: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
+    found = [(int(name.split("_")[1]), said) for name, said in values.items() if name.endswith("_accuracy")]
+    return sorted(found, key=lambda pair: pair[0])

@@ -1,0 +1,47 @@
+"""What `seqassay lm evaluate` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from seqassay.config import option_name
+from seqassay.errors import UsageError
+
+Windows = Literal["documents", "stream"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmEvaluateSettings:
+    """Everything ``seqassay lm evaluate`` can be told; the names are those of the command's options.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    checkpoint: Path
+    inputs: tuple[str, ...]  # a folder of token files, or texts: FILE, SPLIT=PLACE, a folder of splits
+    output_dir: Path
+    splits: tuple[str, ...] = ()  # none: all but train (train alone where there is no other)
+    documents: str = "file"  # where a document ends in texts; token files have their own
+    windows: Windows = "documents"  # what is scored on its own: every document, or the whole split as one stream
+    prefix: bool = True  # the tokenizer's token for it goes before every document
+    context: int | None = None  # tokens of a window, the prefix included; None: the model's
+    stride: int | None = None  # None: the context
+    top_k: tuple[int, ...] = (1, 5)
+    max_batches: int | None = None  # of every split; None: all
+    batch: int = 16_384  # token budget of a batch
+    device: str = "auto"
+    threads: int | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise UsageError("nothing to evaluate on", hint="name a folder of token files, or text")
+        for name in ("context", "stride", "max_batches", "batch", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{option_name(name)} is {value}; it has to be at least 1")
+        if any(k < 1 for k in self.top_k) or len(set(self.top_k)) != len(self.top_k):
+            raise UsageError(f"--top-k is {', '.join(map(str, self.top_k))}; it is different numbers from 1 on")

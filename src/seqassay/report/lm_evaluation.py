@@ -1,0 +1,99 @@
+"""A language model's evaluation (``metrics.json``) as the table on the terminal and the report in markdown.
+
+A view only: every number here stands in the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from seqassay.report.layout import aligned, escaped, labelled, provenance_rows, table
+
+_NONE = "none"
+
+
+def lm_evaluation_summary(record: Mapping[str, Any], folder: str) -> str:
+    """A table of every split, what was scored and how, and what to mind."""
+    model = record["identity"]["checkpoint"]
+    rows = [
+        ("model", f"{model['path']}, {model['parameters']:,} parameters, vocabulary {model['vocab_size']:,}"),
+        ("windows", _method(record)),
+        ("guards", f"{len(record['guards'])} passed: {', '.join(guard['name'] for guard in record['guards'])}"),
+    ]
+    lines = labelled(rows)
+    for name, split in record["splits"].items():
+        lines += ["", f"{name}: {_scope(split)}", *aligned([_HEADER, *_rows(split)], to_the_right=(1, 3))]
+    lines += ["", *(f"note: {note}" for note in record["notes"]), *([""] if record["notes"] else [])]
+    return "\n".join([*lines, f"record  {folder}/metrics.json"])
+
+
+def lm_evaluation_report(record: Mapping[str, Any]) -> str:
+    """The report in markdown."""
+    model = record["identity"]["checkpoint"]
+    parts = [
+        "# Language model evaluation",
+        table(
+            ("", ""),
+            [
+                ("model", f"`{escaped(model['path'])}`"),
+                ("parameters", f"{model['parameters']:,}"),
+                ("vocabulary", f"{model['vocab_size']:,}"),
+                ("tokenizer", model["tokenizer"][:12]),
+                ("text", ", ".join(f"`{escaped(place)}`" for place in record["identity"]["text"]["inputs"])),
+                ("windows", escaped(_method(record))),
+                ("device", escaped(record["device"])),
+            ],
+        ),
+    ]
+    for name, split in record["splits"].items():
+        parts += [f"## {name}", f"{_scope(split)[0].upper()}{_scope(split)[1:]}.", table(_HEADER, _rows(split))]
+    if record["notes"]:
+        parts += ["## Mind", "\n".join(f"- {escaped(note)}" for note in record["notes"])]
+    parts += [
+        "## Guards",
+        table(
+            ("guard", "what it shows", "value"),
+            [(guard["name"], escaped(guard["says"]), _number(guard["value"])) for guard in record["guards"]],
+        ),
+        "## Provenance",
+        table(("", ""), provenance_rows(record)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_HEADER = ("figure", "value", "95% interval", "n")
+
+
+def _rows(split: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    return [
+        (
+            name.replace("_", " ") + (" (nats per token)" if name == "loss" else ""),
+            figure["reason"] or _number(figure["value"]),
+            _NONE
+            if figure["interval_95"] is None
+            else f"{_number(figure['interval_95'][0])} to {_number(figure['interval_95'][1])}",
+            f"{figure['n']:,} {figure['of']}",
+        )
+        for name, figure in split["values"].items()
+    ]
+
+
+def _scope(split: Mapping[str, Any]) -> str:
+    n = split["n"]
+    said = f"{n['scored_tokens']:,} tokens scored in {n['batches']:,} batches, {split['scoring_s']:,.1f} s"
+    if split["scope"] == "partial":
+        said = f"PARTIAL, the first {split['scored_share']:.2%}: {said}"
+    why = split["values"]["loss"]["why_no_interval"]
+    return f"{said}; intervals over {split['unit']['n']:,} {split['unit']['name']}{f' (none: {why})' if why else ''}"
+
+
+def _method(record: Mapping[str, Any]) -> str:
+    method = record["method"]
+    prefix = "no prefix token" if method["prefix"] is None else f"prefix {method['prefix']['text']}"
+    each = "each document on its own" if method["windows"] == "documents" else "the split as one stream"
+    return f"{each}, context {method['context_tokens']:,}, stride {method['stride_tokens']:,}, {prefix}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.6g}"
