@@ -64,6 +64,32 @@ def figures_in(part: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, A
             yield from figures_in(item, f"{place}.{name}" if place else str(name))
 
 
+def check_figure_of_runs(
+    figure: Mapping[str, Any], place: str, bounds: tuple[float, float], *, needs_reason: bool = True
+) -> None:
+    """A benchmark's figure: within its bounds, and between its extremes and the ends of its interval.
+
+    Args:
+        needs_reason: an undefined one says why.
+
+    Raises:
+        SeqassayError: names the place.
+    """
+    low, high = bounds
+    value, ends = figure["value"], figure.get("interval_95") or (None, None)
+    least, most = figure.get("min"), figure.get("max")
+    for found in (value, least, most, *ends):
+        if found is not None and not low - _SLACK <= found <= high + _SLACK:
+            raise SeqassayError(f"{place} came out as {found}, outside {low:g} to {high:g}")
+    if value is None:
+        if needs_reason and "why_undefined" not in figure:
+            raise SeqassayError(f"{place}: undefined without a reason")
+        return
+    for name, first, last in (("its extremes", least, most), ("its own interval", *ends)):
+        if first is not None and last is not None and not first * (1 - _SLACK) <= value <= last * (1 + _SLACK):
+            raise SeqassayError(f"{place}: {value} lies outside {name}, {first} to {last}")
+
+
 def _check_figure(figure: Mapping[str, Any], place: str) -> None:
     low, high = range_of(place)
     interval = figure.get("interval_95") or []

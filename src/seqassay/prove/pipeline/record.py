@@ -8,7 +8,7 @@ from typing import Any
 
 from seqassay.errors import SeqassayError
 from seqassay.measure.schema import check_schema
-from seqassay.prove.record import figures_in
+from seqassay.prove.record import check_figure_of_runs, figures_in
 from seqassay.prove.speed.peak import METHOD as PEAK_METHOD
 
 FORMAT, VERSION = "seqassay-pipeline", "1.0"
@@ -30,7 +30,6 @@ _SHARES = (
     "share", "packing_efficiency", "ready_queue_empty", "ready_queue_full", "write_queue_full", "cpu_utilisation",
     "cpu_utilisation_embedding", "gpu_utilisation", "model_flop_utilisation", "telemetry_share", "agreement",
 )  # fmt: skip
-_SLACK = 1e-9
 _BUSY = 0.5  # load a core before the first run from which on the machine was not quiet
 _FEW_SHARDS = 3
 
@@ -75,7 +74,7 @@ def check_record(record: Mapping[str, Any]) -> None:
     check_schema(record, "pipeline")
     for place, figure in figures_in(record):
         if not place.startswith("cases["):
-            _check_figure(figure, place)
+            check_figure_of_runs(figure, place, range_of(place))
     shares = [stage["share"]["value"] for stage in record["stages"]]
     n = record["values"]["wall_s"]["n"]
     if n == 1 and None not in shares and abs(sum(shares) - 1) > 1e-4:
@@ -83,19 +82,3 @@ def check_record(record: Mapping[str, Any]) -> None:
     main = next(case for case in record["cases"] if "main" in case["roles"])
     if len(main["runs"]) != n:
         raise SeqassayError(f"{len(main['runs'])} runs of the main case, but its figures have n {n}")
-
-
-def _check_figure(figure: Mapping[str, Any], place: str) -> None:
-    low, high = range_of(place)
-    value, ends = figure["value"], figure.get("interval_95") or (None, None)
-    least, most = figure.get("min"), figure.get("max")
-    for number in (value, least, most, *ends):
-        if number is not None and not low - _SLACK <= number <= high + _SLACK:
-            raise SeqassayError(f"{place} came out as {number}, outside {low:g} to {high:g}")
-    if value is None:
-        if "why_undefined" not in figure:
-            raise SeqassayError(f"{place}: undefined without a reason")
-        return
-    for name, first, last in (("its extremes", least, most), ("its own interval", *ends)):
-        if first is not None and last is not None and not first * (1 - _SLACK) <= value <= last * (1 + _SLACK):
-            raise SeqassayError(f"{place}: {value} lies outside {name}, {first} to {last}")

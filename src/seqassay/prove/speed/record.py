@@ -8,11 +8,10 @@ from typing import Any
 
 from seqassay.errors import SeqassayError
 from seqassay.measure.schema import check_schema
-from seqassay.prove.record import figures_in
+from seqassay.prove.record import check_figure_of_runs, figures_in
 
 FORMAT, VERSION = "seqassay-speed", "1.0"
 _SHARES = ("share_of_peak", "finite", "packing_efficiency")
-_SLACK = 1e-9
 
 
 def range_of(place: str) -> tuple[float, float]:
@@ -28,7 +27,7 @@ def check_record(record: Mapping[str, Any]) -> None:
     """
     check_schema(record, "speed")
     for place, figure in figures_in(record):
-        _check_figure(figure, place)
+        check_figure_of_runs(figure, place, range_of(place), needs_reason=place != "gate")
     for role, entry in record["models"].items():
         if entry is None:
             continue
@@ -44,20 +43,3 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise SeqassayError("a speed-up without pairs")
     if pairs is not None and len(pairs["ratios"]) != record["settings"]["pairs"]:
         raise SeqassayError(f"{len(pairs['ratios'])} ratios, but {record['settings']['pairs']} pairs were asked for")
-
-
-def _check_figure(figure: Mapping[str, Any], place: str) -> None:
-    low, high = range_of(place)
-    value, interval = figure["value"], figure.get("interval_95")
-    ends = [] if interval is None else interval
-    for number in (value, figure.get("min"), figure.get("max"), *ends):
-        if number is not None and not low - _SLACK <= number <= high + _SLACK:
-            raise SeqassayError(f"{place} came out as {number}, outside {low:g} to {high:g}")
-    if value is None:
-        if "why_undefined" not in figure and place != "gate":
-            raise SeqassayError(f"{place}: undefined without a reason")
-        return
-    least, most = figure.get("min"), figure.get("max")
-    for name, bounds in (("its extremes", (least, most)), ("its own interval", (*ends, None, None)[:2])):
-        if None not in bounds and not bounds[0] * (1 - _SLACK) <= value <= bounds[1] * (1 + _SLACK):
-            raise SeqassayError(f"{place}: {value} lies outside {name}, {bounds[0]} to {bounds[1]}")
