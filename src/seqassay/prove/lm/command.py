@@ -18,12 +18,14 @@ from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.prove.lm.guards import run_guards
 from seqassay.prove.lm.inputs import Checkpoint, chosen_splits, open_model, open_tokens
-from seqassay.prove.lm.outputs import write_outputs
-from seqassay.prove.lm.record import FORMAT, KIND, VERSION
+from seqassay.prove.lm.record import FORMAT, KIND, VERSION, check_record
 from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.prove.lm.splits import Method, evaluate_split
-from seqassay.prove.outputs import check_place
+from seqassay.prove.outputs import check_place, write_report_and_record
+from seqassay.report.lm_evaluation import lm_evaluation_report
 from seqassay.text.token_files import TokenFiles
+
+REPORT = "lm_evaluation.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def evaluate_lm(settings: LmEvaluateSettings, *, progress: RunProgress | None = 
     record |= {"guards": guards, "splits": splits}
     record["notes"] = _notes(record, checkpoint, files)
     record["wall_s"] = round(time.monotonic() - began, 3)
-    write_outputs(settings.output_dir, record)
+    check_record(record)
+    write_report_and_record(settings.output_dir, REPORT, lm_evaluation_report(record), record)
     return LmEvaluation(record, settings.output_dir)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seqassay.config import option_name
+from seqassay.config import check_at_least
 from seqassay.errors import UsageError
 
 Windows = Literal["documents", "stream"]
@@ -39,9 +39,6 @@ class LmEvaluateSettings:
     def __post_init__(self) -> None:
         if not self.inputs:
             raise UsageError("nothing to evaluate on", hint="name a folder of token files, or text")
-        for name in ("context", "stride", "max_batches", "batch", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{option_name(name)} is {value}; it has to be at least 1")
+        check_at_least(self, context=1, stride=1, max_batches=1, batch=1, threads=1)
         if any(k < 1 for k in self.top_k) or len(set(self.top_k)) != len(self.top_k):
             raise UsageError(f"--top-k is {', '.join(map(str, self.top_k))}; it is different numbers from 1 on")
