@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,3 +68,11 @@ def test_a_full_disk(run: Callable[..., int], tmp_path: Path, capsys: pytest.Cap
     assert run("report", "run", "-o", "page.html") == 4
     assert "the disk is full" in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
+
+
+def test_counts_that_do_not_add_up_are_refused(run: Callable[..., int], tmp_path: Path, capsys) -> None:
+    record = write_run(tmp_path / "run", 100)
+    (tmp_path / "run/run.json").write_text(json.dumps(record | {"counts": record["counts"] | {"virus": 999}}))
+    assert run("report", str(tmp_path / "run"), "-o", "page.html") == 2
+    assert "the counts don't add up: scored sequences by call" in capsys.readouterr().err
+    assert not Path("page.html").exists()

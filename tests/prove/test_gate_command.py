@@ -41,7 +41,7 @@ def run_record(**changes: Any) -> dict[str, Any]:
         "bundle": {"name": "b", "digest": digest, "chunk_length": 300},
         "device": "cpu",
         "precision": "float32",
-        "counts": dict.fromkeys(names, 9),
+        "counts": dict.fromkeys(names, 9) | dict.fromkeys(("no_frame", "too_short", "no_bases", "others"), 0),
         "calls": {"composition": {"n_scored": 9, "viral_share": 0.67, "interval_95": [0.61, 0.73]}},
         "shards": 1,
         "resumed_sequences": 0,
@@ -158,6 +158,7 @@ def test_figures_are_found_with_the_interval_beside_them(tmp_path: Path) -> None
     [
         ("", None, "holds no gates"),
         ("gates: {}", None, "holds no gates"),
+        pytest.param(f"gates: {'[' * 5000}", None, "is nested too deeply", id="nested"),
         ("gates:\n  a: [", 2, "not YAML"),
         ("gats:\n  a: 1", 2, "'gats' is not known"),
         ("gates:\n  a:\n    metric: wall_time\n    belw: 3", 4, "'belw' is not known"),
@@ -199,6 +200,7 @@ def test_a_wrong_gates_file_is_refused_with_its_line(tmp_path: Path, gates: str,
         (json.dumps(run_record(status="stopped")), "the run is stopped"),
         (json.dumps(run_record(packing=packed(3.58))), "packing.efficiency is 3.58, above 1"),
         (json.dumps({k: v for k, v in run_record().items() if k != "counts"}), "the record lacks counts"),
+        (json.dumps(run_record(counts=run_record()["counts"] | {"virus": 8})), "the counts don't add up"),
     ],
 )
 def test_a_record_that_cannot_be_is_refused(tmp_path: Path, text: str, words: str) -> None:

@@ -167,6 +167,8 @@ def test_bad_records_are_refused_with_the_place(tmp_path: Path) -> None:
         (whole[: len(whole) // 2], "is no whole record"),
         ("[" * 100_000, "is no whole record"),
         (whole.replace("60.0", "NaN", 1), "NaN is no number of JSON"),
+        (whole.replace("60.0", "1e999", 1), "1e999 is too large a number"),
+        (whole.replace("60.0", "6" * 400, 1), "is too large a number"),
         (json.dumps(record | {"format": "seqassay-tea"}), "its format is 'seqassay-tea'"),
         (json.dumps(record | {"format": ["seqassay-run"]}), "is no record of a known kind"),
         ("[]", "is no record of a known kind"),

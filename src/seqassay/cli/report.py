@@ -37,7 +37,8 @@ def register(app: typer.Typer) -> None:
 
 def run(settings: ReportSettings) -> None:
     """Write the page, and print where it is."""
+    from seqassay.prove.record_checks import check_content
     from seqassay.report.html.command import report
 
-    n_bytes = report(settings)
+    n_bytes = report(settings, check_content)
     typer.echo(f"page  {settings.output} ({n_bytes:,} bytes)")

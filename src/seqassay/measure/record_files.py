@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +27,7 @@ def read_record_file(path: Path) -> tuple[Path, Any, str]:
         path = held[0]
     try:
         data = path.read_bytes()
-        content = json.loads(data, parse_constant=_refuse)
+        content = json.loads(data, parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=path) from error
     except (ValueError, RecursionError) as error:
@@ -36,3 +37,14 @@ def read_record_file(path: Path) -> tuple[Path, Any, str]:
 
 def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of JSON")
+
+
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return value

@@ -76,7 +76,8 @@ def provenance_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("libraries", f"Python {made['python']}, {libraries}"),
         (
             "hardware",
-            f"{escaped(hardware['processor'])}, {hardware['cores']} cores, {hardware['memory_bytes'] / 2**30:.1f} GiB, "
+            f"{escaped(hardware['processor'])}, {hardware['cores'] or 'an unknown number of'} cores, "
+            f"{hardware['memory_bytes'] / 2**30:.1f} GiB, "
             f"{hardware['torch_threads']} threads of PyTorch, {cuda}",
         ),
         ("written", f"{record['written_at']}, after {record['wall_s']:,.1f} s"),

@@ -61,6 +61,8 @@ def read_gates(path: Path) -> GatesFile:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise InputError(f"not YAML: {error.problem}", path=path, line=mark.line + 1 if mark else None) from error
+    except RecursionError as error:
+        raise InputError("is nested too deeply", path=path, hint=f"a gates file reads:\n{_EXAMPLE}") from error
     except yaml.YAMLError as error:
         raise InputError(f"not YAML: {' '.join(str(error).split())}", path=path) from error
     if root is None:

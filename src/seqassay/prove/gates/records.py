@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqassay.errors import InputError, SeqassayError, UsageError
+from seqassay.errors import InputError, UsageError
 from seqassay.measure.record_files import read_record_file
-from seqassay.measure.schema import check_schema
-from seqassay.prove.compare.record import check_record as check_comparison
 from seqassay.prove.gates.criteria import KINDS, range_of
-from seqassay.prove.pipeline.record import check_record as check_pipeline
-from seqassay.prove.record import check_record as check_evaluation
-from seqassay.prove.speed.record import check_record as check_speed
+from seqassay.prove.record_checks import check_content
 
 # What the items of a record's lists go by.
 _ITEM_NAMES = ("level", "stage", "group")
@@ -65,26 +61,11 @@ def read_record(path: Path) -> Record:
     """
     path, content, sha256 = read_record_file(path)
     kind = _kind_of(content, path)
-    try:
-        check_schema(content, kind)
-        if kind == "evaluation":
-            check_evaluation(content)
-        elif kind == "comparison":
-            check_comparison(content)
-        elif kind == "speed":
-            check_speed(content)
-        elif kind == "pipeline":
-            check_pipeline(content)
-        elif content["status"] != "done":
-            raise InputError(
-                f"the run is {content['status']}: only a finished one can be judged", path=path, hint="resume it first"
-            )
-    except InputError:
-        raise
-    except SeqassayError as error:
-        raise InputError(error.message, path=path) from error
-    except (KeyError, TypeError) as error:  # of embeddings and heads' records, parts that the schema leaves open
-        raise InputError(f"is no whole record of the kind {kind!r}: {error!r}", path=path) from error
+    check_content(content, kind, path)
+    if kind == "run" and content["status"] != "done":
+        raise InputError(
+            f"the run is {content['status']}: only a finished one can be judged", path=path, hint="resume it first"
+        )
     return Record(path, kind, sha256, content)
 
 

@@ -9,14 +9,17 @@ from typing import Any
 from seqassay.durable import disk_errors, write_durably
 from seqassay.errors import UsageError
 from seqassay.report.html.page import record_page
-from seqassay.report.html.records import Record, read_records
+from seqassay.report.html.records import Check, Record, check_shape, read_records
 from seqassay.report.html.settings import ReportSettings
 
 REPORT = "report.html"
 
 
-def report(settings: ReportSettings) -> int:
+def report(settings: ReportSettings, check: Check = check_shape) -> int:
     """Read the records, write the page; return its size in bytes.
+
+    Args:
+        check: refuses a record that cannot be.
 
     Raises:
         UsageError: a record given twice, or something is in the page's way.
@@ -24,7 +27,7 @@ def report(settings: ReportSettings) -> int:
         ResourceError: the disk is full.
     """
     check_place(settings.output, force=settings.force)
-    records = read_records([Path(path) for path in settings.records])
+    records = read_records([Path(path) for path in settings.records], check)
     html = record_page(records)
     with disk_errors(path=settings.output):
         settings.output.parent.mkdir(parents=True, exist_ok=True)

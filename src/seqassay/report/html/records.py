@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 from seqassay.errors import InputError, SeqassayError, UsageError
 from seqassay.measure.record_files import read_record_file
 from seqassay.measure.schema import KINDS, check_schema, schema
+
+Check = Callable[[dict[str, Any], str, Path], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +35,34 @@ class Record:
         return Path(str(given)).name or "record"
 
 
-def read_record(path: Path) -> Record:
+def check_shape(content: dict[str, Any], kind: str, path: Path) -> None:
+    """Hold a record against its schema.
+
+    Raises:
+        InputError: names the file and the place.
+    """
+    try:
+        check_schema(content, kind)
+    except SeqassayError as error:
+        raise InputError(error.message, path=path, hint="make it again, or name another") from error
+
+
+def read_record(path: Path, check: Check = check_shape) -> Record:
     """Read a record, or the one of a folder.
+
+    Args:
+        check: refuses content of a kind that cannot be.
 
     Raises:
         InputError: not a whole record of a known kind and version, or one with an impossible figure; says where.
     """
     path, content, sha256 = read_record_file(path)
     kind = _kind_of(content, path)
-    try:
-        check_schema(content, kind)
-    except SeqassayError as error:
-        raise InputError(error.message, path=path, hint="make it again, or name another") from error
+    check(content, kind, path)
     return Record(kind, content, path, sha256)
 
 
-def read_records(paths: Sequence[Path]) -> list[Record]:
+def read_records(paths: Sequence[Path], check: Check = check_shape) -> list[Record]:
     """Read every record once.
 
     Raises:
@@ -57,7 +71,7 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
     """
     records: list[Record] = []
     for path in paths:
-        record = read_record(path)
+        record = read_record(path, check)
         if record.sha256 in {other.sha256 for other in records}:
             raise UsageError(f"{path}: is the same record as one before it", hint="name every record once")
         records.append(record)
