@@ -104,7 +104,7 @@ def test_a_model_of_equal_logits_is_right_as_often_as_argmax_is() -> None:
 def test_a_loss_that_is_no_number_is_refused() -> None:
     broken = sharp_model()
     with torch.no_grad():
-        broken.layers[0].out.weight[0, 0] = torch.nan
+        broken.head_weight_VD[0] = torch.nan
     with pytest.raises(LmGuardError, match="the loss of token 1 is nan\nlikely bug: weights"):
         score_windows(broken, TOKENS, [EvaluationWindow(0, 4, 3, False)], prefix_id=None)
 
