@@ -151,4 +151,13 @@ def make_optimizer(model: CausalLm, settings: LmTrainSettings) -> torch.optim.Ad
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True)
+    parameters = list(model.parameters())
+
+    def count_change(*_: Any) -> None:
+        # The fused step does not count itself as a change, by which `seqassay.models.linear` knows whether weights
+        # that it laid out for inference are still those of the model: evaluation would see the first ones for ever.
+        torch.autograd.graph.increment_version(parameters)
+
+    optimizer.register_step_post_hook(count_change)
+    return optimizer
