@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from support import random_reads, write_fasta
+from support import exit_code, random_reads, write_fasta
 
 from seqassay.errors import InputError, ResourceError, SeqassayError, UsageError
 from seqassay.measure.schema import check_schema
@@ -307,6 +307,23 @@ def test_a_case_that_fails_is_named_and_the_rest_reported(
         change(wrong)
         with pytest.raises(SeqassayError, match=words):
             check_record(wrong)
+
+
+def test_the_command_ends_with_1_where_a_case_failed(
+    tmp_path: Path, reads: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def seconds(setup: Setup) -> float:
+        if setup.batch == 64:
+            raise ResourceError("its process ended with signal SIGKILL: it said nothing")
+        return 1.0
+
+    monkeypatch.setattr(Runner, "run", made_up_run(seconds))
+    out = tmp_path / "out"
+    options = ("-o", str(out), "-m", str(tiny_bundle), "--device", "cpu", "--repeats", "1", "--sweep-batch", "64,128")
+    assert exit_code(monkeypatch, "benchmark", "pipeline", reads, *options, "--no-progress") == 1
+    shown = capsys.readouterr()
+    assert "a case failed: batch 64, prefetch 1: its process ended with signal SIGKILL" in shown.err
+    assert "batch 128, prefetch 1" in shown.out and (out / "metrics.json").is_file()
 
 
 def test_without_a_main_run_there_is_nothing_to_report(
