@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +45,24 @@ def repeatable() -> Iterator[None]:
             yield
     except StopRequested as stop:
         raise StoppedError(f"stopped ({stop})", hint="give the same command again: it goes on there") from None
+
+
+@contextlib.contextmanager
+def resumable(kept: str, *, option: str = "") -> Iterator[None]:
+    """SIGTERM and Ctrl-C end a command with exit code 3 and the words that go on from there.
+
+    Args:
+        kept: what a stop leaves, in words.
+        option: what the words need beside those that were given.
+    """
+    try:
+        with stop_on_signals():
+            yield
+    except StopRequested as stop:
+        words = [*(word for word in sys.argv[1:] if word not in ("--force", option)), *filter(None, [option])]
+        raise StoppedError(
+            f"stopped by {stop}; {kept}", hint=f"go on with:\n  {shlex.join(['seqassay', *words])}"
+        ) from None
 
 
 def gate_error(gate: Mapping[str, Any], figure_beside_limit: str) -> GateError:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from seqassay.cli.console import console_log
+from seqassay.cli.console import console_log, resumable
 from seqassay.cli.train_encoders import encoders_command
 from seqassay.cli.train_finetune import finetune_command
 from seqassay.config import resolve_settings
-from seqassay.errors import StoppedError
-from seqassay.predict.stop import StopRequested, stop_on_signals
+
+_KEPT = "what was committed is kept"
 
 
 def register(app: typer.Typer) -> None:
@@ -68,7 +65,7 @@ def features_command(
     settings = resolve_settings(FeatureSettings, {}, given)
     counter = RunProgress()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(resumable())
+        stack.enter_context(resumable(_KEPT, option="--resume"))
         stack.enter_context(console_log(logging.WARNING))
         if progress:
             stack.enter_context(ProgressReporter(counter, error_console()))
@@ -119,7 +116,7 @@ def head_command(
     from seqassay.train.head import HeadSettings, train_head
 
     settings = resolve_settings(HeadSettings, {}, given)
-    with resumable(), console_log(logging.WARNING if quiet else logging.INFO):
+    with resumable(_KEPT, option="--resume"), console_log(logging.WARNING if quiet else logging.INFO):
         result = train_head(settings)
     if result.was_done:
         typer.echo(f"{result.folder}: the training was done already; nothing to do")
@@ -147,17 +144,3 @@ def head_summary(record: dict[str, Any], folder: Path) -> list[str]:
         lines += [f"bundle {record['bundle']['name']} {record['bundle']['digest'][:12]} in {record['bundle']['path']}"]
         lines += [f"use it with: seqassay predict -m {record['bundle']['path']} …"]
     return lines
-
-
-@contextlib.contextmanager
-def resumable() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end a command with exit code 3 and the words that go on from there."""
-    try:
-        with stop_on_signals():
-            yield
-    except StopRequested as stop:
-        words = [word for word in sys.argv[1:] if word not in ("--force", "--resume")]
-        raise StoppedError(
-            f"stopped by {stop}; what was committed is kept",
-            hint=f"go on with:\n  {shlex.join(['seqassay', *words, '--resume'])}",
-        ) from None

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import shlex
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 
-from seqassay.cli.console import console_log
+from seqassay.cli.console import console_log, resumable
 from seqassay.config import resolve_settings
-from seqassay.errors import StoppedError
-from seqassay.predict.stop import StopRequested, stop_on_signals
+
+CHECKPOINTS_KEPT = "what was learnt up to the last evaluation is kept"
 
 
 def encoders_command(
@@ -42,20 +38,7 @@ def encoders_command(
     from seqassay.train.encoder_command import EncoderSettings, train_encoders
 
     settings = resolve_settings(EncoderSettings, {}, given)
-    with checkpoints_kept(), console_log(logging.WARNING if quiet else logging.INFO):
+    with resumable(CHECKPOINTS_KEPT), console_log(logging.WARNING if quiet else logging.INFO):
         bundle = train_encoders(settings)
     typer.echo(f"bundle {bundle.name} {bundle.digest[:12]} in {bundle.path}")
     typer.echo(f"use it with: seqassay predict -m {bundle.path} …")
-
-
-@contextlib.contextmanager
-def checkpoints_kept() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the command with exit code 3; the same words go on."""
-    try:
-        with stop_on_signals():
-            yield
-    except StopRequested as stop:
-        raise StoppedError(
-            f"stopped by {stop}; what was learnt up to the last evaluation is kept",
-            hint=f"go on with:\n  {shlex.join(['seqassay', *sys.argv[1:]])}",
-        ) from None

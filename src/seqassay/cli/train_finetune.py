@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from seqassay.cli.console import console_log
-from seqassay.cli.train_encoders import checkpoints_kept
+from seqassay.cli.console import console_log, resumable
+from seqassay.cli.train_encoders import CHECKPOINTS_KEPT
 from seqassay.config import resolve_settings
 
 
@@ -57,7 +57,7 @@ def finetune_command(
     from seqassay.train.finetune_command import FineTuneSettings, finetune
 
     settings = resolve_settings(FineTuneSettings, {}, given)
-    with checkpoints_kept(), console_log(logging.WARNING if quiet else logging.INFO):
+    with resumable(CHECKPOINTS_KEPT), console_log(logging.WARNING if quiet else logging.INFO):
         record = finetune(settings)
     typer.echo("\n".join(summary(record, settings.output_dir)))
 
