@@ -146,8 +146,9 @@ def test_damaged_features_and_those_of_another_split(
     with pytest.raises(InputError, match=r"shard-000001\.safetensors: was changed: its SHA-256 is"):
         read_test_set(features)
     shard.unlink()
-    with pytest.raises(InputError, match=r"shard-000001\.safetensors: cannot be read"):
+    with pytest.raises(InputError, match=r"shard-000001\.safetensors: cannot be read: No such file") as caught:
         read_test_set(features)
+    assert "seqassay train features" in caught.value.hint
 
     metadata = json.loads((features / "test_metadata.json").read_text())
     (features / "test_metadata.json").write_text(json.dumps(metadata | {"digest": "0"}))

@@ -179,6 +179,7 @@ def _features(folder: Path) -> EvaluationSet:
         raise InputError(
             f"holds features of the split {description['split']!r}, not of a test set (no {TEST_METADATA_FILE})",
             path=folder,
+            hint="`seqassay train features TEST.fa --split test …` makes those of a test set",
         )
     metadata = read_json(folder / TEST_METADATA_FILE)
     if (metadata.get("digest"), metadata.get("identity")) != (features.digest, features.identity):

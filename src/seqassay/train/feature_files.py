@@ -207,12 +207,12 @@ class FeatureSet:
         self._merged: list[Tensor] = []
         parts: dict[str, list[npt.NDArray[Any]]] = {"labels": [], "chunk": []}
         for entry in self.description["files"]:
-            tensors = _open_shard(self.folder / entry["name"], entry["bytes"])
+            tensors = self._open_shard(entry)
             if (found := file_sha256(self.folder / entry["name"])) != entry["sha256"]:
                 raise InputError(
                     f"was changed: its SHA-256 is {found}, {FEATURES_FILE} says {entry['sha256']}",
                     path=self.folder / entry["name"],
-                    hint=f"make the features again:\n  {self.rebuild_command()}",
+                    hint=self._rebuild_hint(),
                 )
             self._merged.append(tensors["merged"])
             for name, arrays in parts.items():
@@ -242,8 +242,26 @@ class FeatureSet:
     def tables(self) -> Iterator[list[RecordRow]]:
         """The records of every shard in turn, so that the whole table is never in memory."""
         for entry in self.description["files"]:
-            table = _open_shard(self.folder / entry["name"], entry["bytes"])["table"]
+            table = self._open_shard(entry)["table"]
             yield [RecordRow(*row) for row in json.loads(table.numpy().tobytes())]
+
+    def _open_shard(self, entry: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Tensors of a shard; ``merged`` is mapped, not read."""
+        path = self.folder / entry["name"]
+        try:
+            n_bytes = path.stat().st_size
+            if n_bytes != entry["bytes"]:
+                raise InputError(
+                    f"has {n_bytes} bytes, {FEATURES_FILE} says {entry['bytes']}", path=path, hint=self._rebuild_hint()
+                )
+            with safe_open(path, framework="pt", device="cpu") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        except (OSError, SafetensorError) as error:
+            said = (error.strerror if isinstance(error, OSError) else None) or error
+            raise InputError(f"cannot be read: {said}", path=path, hint=self._rebuild_hint()) from error
+
+    def _rebuild_hint(self) -> str:
+        return f"make the features again:\n  {self.rebuild_command()}"
 
     def rebuild_command(self, like: Mapping[str, Any] | None = None) -> str:
         """The command that makes the features of this input again, with the models that made ``like``'s features."""
@@ -319,15 +337,3 @@ def _read_description(folder: Path) -> dict[str, Any]:
             hint="go on with it: give its `seqassay train features` command again with --resume",
         )
     return description
-
-
-def _open_shard(path: Path, n_bytes: int) -> dict[str, Tensor]:
-    """Tensors of a shard; ``merged`` is mapped, not read."""
-    hint = "make the features again: --force"
-    try:
-        if path.stat().st_size != n_bytes:
-            raise InputError(f"has {path.stat().st_size} bytes, {FEATURES_FILE} says {n_bytes}", path=path, hint=hint)
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot be read: {error}", path=path, hint=hint) from error
