@@ -93,7 +93,7 @@ def mix_figures(
             composition,
             wanted,
             n_calibration_others=calibration.n_others,
-            calibration_error=calibration.error_at(float(pool.bases.lengths[rows].mean())),
+            held_out_rate=calibration.held_out_rate(wanted, float(pool.bases.lengths[rows].mean())),
         )
         out["by_wanted_rate"][str(wanted)] = {
             **called_figures(labels, record, q_of <= wanted, resampling),

@@ -45,7 +45,6 @@ from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.predict.scoring import SequenceScorer, call_sequences, evidence_of
 from seqassay.sequences.ragged import Ragged
 from seqassay.train.dataset import LabelledRecords, evaluation_chunks, read_labelled, taxon_numbers
-from seqassay.train.dataset_aside import put_aside
 from seqassay.train.dataset_known import unknown_records
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
 from seqassay.train.made_up import KIND_SHARES
@@ -124,13 +123,11 @@ class Split:
 
 
 def read_splits(data: Path, reported: str) -> tuple[dict[str, LabelledRecords], dict[str, Any]]:
-    """What was trained on, put aside, and validated with, and the reported split without what those know already."""
+    """What was trained and validated with, and the reported split without what those know already."""
     names = ("train", "valid") if reported == "valid" else ("train", "valid", "test")
     files = {name: read_labelled(data / f"{name}.fa.gz") for name in names}
     found = unknown_records(files.pop(reported), files)
-    chosen = put_aside(files["train"])
-    parts = {"train": files["train"].take(chosen.left), "put aside": files["train"].take(chosen.aside)}
-    return {**parts, **{name: files[name] for name in files if name != "train"}, reported: found.records}, found.facts
+    return {**files, reported: found.records}, found.facts
 
 
 def scored_fragments(
@@ -344,7 +341,7 @@ def main() -> None:
         "fragments_per_record": options.per_record,
         "group_weights": MINI_GROUP_WEIGHTS,
         "provenance": provenance(),
-        "inputs_sha256": digests(options.data / f"{name}.fa.gz" for name in splits if name != "put aside"),
+        "inputs_sha256": digests(options.data / f"{name}.fa.gz" for name in splits),
         "bundle": describe_bundle(model.bundle),
         "data": describe_data(splits),
         "left_out_as_known": left_out,

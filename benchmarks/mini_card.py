@@ -158,10 +158,7 @@ def data(record: Json) -> str:
 
 Public database records of viruses, phages and organisms, and contigs of human metagenome studies with the studies' own
 labels, split by family and taxon (viruses), species (others) and study (metagenomes). None of the sequences is part of
-this package. "Put aside" are records of the training file that took no part in training: with `valid`, they chose among
-states and fitted the calibration (baselines had them to train on).
-
-Of the {left_out["of_records"]:,} records of `{record["split"]}`, {left_out["n_left_out"]:,} share more
+this package. Of the {left_out["of_records"]:,} records of `{record["split"]}`, {left_out["n_left_out"]:,} share more
 than {left_out["limit"]:.0%} of their sampled {left_out["k"]}-mers with an earlier split
 ({", ".join(f"{name} {n:,}" for name, n in left_out["above_the_limit_by_earlier_split"].items())}) and are left out of
 every figure ({", ".join(f"{group} {n:,}" for group, n in left_out["left_out_by_group"].items()) or "none"}).

@@ -13,7 +13,7 @@ import pytest
 from seqassay.cli.main import build_app
 
 PAGE = Path(__file__).parents[1] / "docs" / "walkthrough.md"
-SMALL = ["--steps", "2", "--threads", "1"]
+SMALL = ["--steps", "2", "--finish-steps", "1", "--threads", "1"]
 CODONS = {
     "viruses": ("ATG", "GAT", "AAA", "TTT", "GTT", "CAT", "AAT", "ATT", "ACA", "GAA"),
     "hosts": ("GCC", "CGC", "GGC", "CTG", "GAG", "CCG", "ACC", "GAC", "AAG", "CAG"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import TINY_CALIBRATION
 
-from seqassay.models.calibration import Calibration, Evidence, log_odds_of
+from seqassay.models.calibration import RATES, Calibration, Evidence, log_odds_of
 
 
 def evidence(length: int, joint: float, nucleotide: float) -> Evidence:
@@ -64,8 +64,9 @@ def test_json_comes_back() -> None:
         ({"framed": [[0, 1, 2]]}, "framed has the shape"),
         ({"framed": [[0, 1, float("nan")], [0, 1, 2]]}, "not finite"),
         ({"unframed": "x"}, "not a table"),
-        ({"error": [0.1]}, "error has the shape"),
-        ({"error": [0.1, 1.5]}, "error has a value outside 0 to 1"),
+        ({"held_out": {"0.05": [0.1, 0.1]}}, "does not have the rates 0.01, 0.02, 0.05, 0.1, 0.2"),
+        ({"held_out": {f"{rate:g}": [0.1, 1.5] for rate in RATES}}, "not a share for each of 2 lengths"),
+        ({"held_out": {f"{rate:g}": [0.1] for rate in RATES}}, "not a share for each of 2 lengths"),
         ({"colour": 1}, "has the keys"),
     ],
 )
@@ -74,12 +75,26 @@ def test_wrong_json_is_refused(change: dict, message: str) -> None:
         Calibration.from_json(TINY_CALIBRATION.as_json() | change)
 
 
-def test_the_error_between_lengths_goes_with_the_logarithm() -> None:
-    assert TINY_CALIBRATION.error_at(50) == TINY_CALIBRATION.error_at(100) == 0.04
-    assert TINY_CALIBRATION.error_at(np.sqrt(100 * 300)) == pytest.approx(0.03)
-    assert np.isnan(TINY_CALIBRATION.error_at(np.nan))
-    without = Calibration.from_json(TINY_CALIBRATION.as_json() | {"error": None})
-    assert np.isnan(without.error_at(100))
+@pytest.mark.parametrize(
+    ("fdr", "length", "rate"),
+    [
+        (0.05, 50, 0.06),
+        (0.05, 300, 0.04),
+        (0.05, np.sqrt(100 * 300), 0.05),  # between lengths by the logarithm
+        (0.06, 100, 0.072),  # in proportion, by the nearest rate
+        (0.01, 300, 0.01),
+        (0.01, 100, np.nan),  # nothing would have been called
+        (0.05, np.nan, None),  # no sequence with a score
+    ],
+)
+def test_what_a_rate_came_to_on_held_out_taxa(fdr: float, length: float, rate: float | None) -> None:
+    found = TINY_CALIBRATION.held_out_rate(fdr, length)
+    assert found == (None if rate is None else pytest.approx(rate, nan_ok=True))
+
+
+def test_what_was_not_measured_is_not_known() -> None:
+    without = Calibration.from_json(TINY_CALIBRATION.as_json() | {"held_out": None})
+    assert without.held_out_rate(0.05, 100) is None
 
 
 def test_log_odds_are_bounded() -> None:

@@ -20,13 +20,13 @@ from seqassay.train.encoder_command import EncoderSettings, plan_of, train_encod
 
 
 def settings(dataset: Path, out: Path, **changed: object) -> EncoderSettings:
-    small = {"steps": 2, "pretrain_steps": 1, "threads": 1}
+    small = {"steps": 2, "pretrain_steps": 1, "finish_steps": 1, "threads": 1}
     return EncoderSettings(dataset=dataset, output_dir=out, **(small | changed))
 
 
 def test_from_records_to_predictions(records_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "lab"
-    options = ["--steps", "2", "--pretrain-steps", "1", "--threads", "1"]
+    options = ["--steps", "2", "--pretrain-steps", "1", "--finish-steps", "1", "--threads", "1"]
     result = CliRunner().invoke(build_app(), ["train", "encoders", str(records_folder), "-o", str(out), *options])
     assert result.exit_code == 0, result.output
     bundle = load_bundle(out / "bundle")
@@ -35,7 +35,7 @@ def test_from_records_to_predictions(records_folder: Path, tmp_path: Path) -> No
 
     record = json.loads((out / "training.json").read_text())
     assert record["bundle"]["digest"] == bundle.digest
-    parts = ["nucleotide-pretrain", "nucleotide", "protein-pretrain", "protein"]
+    parts = ["nucleotide-pretrain", "nucleotide", "protein-pretrain", "protein", "nucleotide-finish"]
     assert list(record["history"]) == parts
     assert [row["step"] for row in record["history"]["protein"]] == [2]
     assert record["data"]["train"]["records"] == 32
@@ -57,7 +57,7 @@ def test_records_shorter_than_the_usual_evaluation_lengths(records_folder: Path,
     for split in ("train", "valid"):
         lines = gzip.decompress((records_folder / f"{split}.fa.gz").read_bytes()).decode().splitlines()
         (tmp_path / f"{split}.fa").write_text("".join(f"{line if line[0] == '>' else line[:201]}\n" for line in lines))
-    bundle = train_encoders(settings(tmp_path, tmp_path / "out", steps=1, pretrain_steps=0))
+    bundle = train_encoders(settings(tmp_path, tmp_path / "out", steps=1, pretrain_steps=0, finish_steps=0))
     assert bundle.calibration is not None
     assert bundle.calibration.lengths_K.tolist() == [100.0, 150.0]
 

@@ -23,19 +23,13 @@ def test_from_labelled_fasta_to_a_calibrated_bundle(records_folder: Path, tmp_pa
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.chunk_length == 300
     assert bundle.calibration is not None
-    assert bundle.calibration.lengths_K.tolist() == [
-        100.0,
-        150.0,
-        250.0,
-        300.0,
-        500.0,
-    ]  # those put aside have 900 bases
+    assert bundle.calibration.lengths_K.tolist() == [100.0, 150.0, 250.0, 300.0]  # records have 300 bases
 
     # The bundle's evidence is what the two sides say of its frames.
     valid = read_labelled(records_folder / "valid.fa.gz")
     scored = SequenceScorer(bundle, threads=1).scored(valid.bases)
     evidence = evidence_of(scored)
-    nucleotide = read_best(tmp_path / "work" / "nucleotide", mini.MINI_NUCLEOTIDE.encoder)
+    nucleotide = read_best(tmp_path / "work" / "nucleotide-finish", mini.MINI_NUCLEOTIDE_FINISH.encoder)
     chunks = LabelledChunks(np.arange(len(valid)), valid.labels, valid.bases)
     expected = score_chunks(nucleotide, chunks, nucleotide_tokenizer())
     np.testing.assert_allclose(evidence.nucleotide, expected, atol=1e-4)

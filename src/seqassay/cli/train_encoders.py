@@ -23,6 +23,9 @@ def encoders_command(
     name: str = typer.Option(None, metavar="NAME", help="The bundle's name (default: OUT's)."),
     steps: int = typer.Option(None, metavar="N", help="Steps of each encoder's training (default: 12000)."),
     pretrain_steps: int = typer.Option(None, metavar="N", help="Steps on masked tokens before (default: 0)."),
+    finish_steps: int = typer.Option(
+        None, metavar="N", help="Nucleotide steps with made-up sequences after (default: 1500)."
+    ),
     max_minutes: float = typer.Option(None, metavar="M", help="Time for each of these (default: no limit)."),
     seed: int = typer.Option(None, metavar="N", help="(default: 1)"),
     device: str = typer.Option(None, metavar="auto|cpu|cuda|cuda:N", help="Where to train (default: auto)."),

@@ -8,7 +8,7 @@ discovery rate of Storey 2003, with posterior probabilities in place of p-values
 
 This stands on the calibration, and a calibration knows nothing of events rarer than it has seen, and is off on taxa
 that it has not seen. `Assurance` says so when a false discovery rate would need a false-positive rate that its
-sequences could not have shown, or is smaller than what its probabilities are off by.
+sequences could not have shown, or came to another on taxa that were held out of the fit.
 
 Scores come as a histogram over ticks of 1e-6, as they are printed: memory does not depend on the sample's size.
 """
@@ -24,6 +24,7 @@ import numpy.typing as npt
 TICKS = 1_000_000  # probability p is tick round(p · TICKS)
 FEWEST_SEQUENCES = 100  # scored; below, a share estimated from them says nothing
 FEWEST_EVENTS = 10  # false positives that a calibration must have been able to see at a rate that it vouches for
+LIKE_WANTED = (0.6, 1.6)  # times the wanted rate: what it may come to on held-out taxa to be vouched for
 _CHI2_95 = 3.841  # likelihood-ratio interval, one degree of freedom
 
 IntArray = npt.NDArray[np.int64]
@@ -105,14 +106,15 @@ def assurance(
     fdr: float,
     *,
     n_calibration_others: int,
-    calibration_error: float = math.nan,
+    held_out_rate: float | None = None,
 ) -> Assurance:
     """Whether calls at a false discovery rate lie within what the calibration could see.
 
     Args:
         fdr: the wanted false discovery rate.
         n_calibration_others: sequences of others that the calibration was fitted on.
-        calibration_error: expected calibration error on unseen taxa at the sample's length; NaN where it is not known.
+        held_out_rate: what the rate came to on taxa held out of the calibration, at the sample's length; NaN where
+            nothing would have been called, None where it was not measured.
     """
     if composition.n_scored < FEWEST_SEQUENCES:
         return Assurance(False, f"only {composition.n_scored} sequences have a score; {FEWEST_SEQUENCES} are needed")
@@ -132,12 +134,9 @@ def assurance(
             f"with {composition.viral_share:.1%} viral, a false discovery rate of {fdr:g} needs a false-positive rate "
             f"of {false_positive_rate:.2g}; the calibration ({n_calibration_others:,} others) vouches for {seen:.2g}",
         )
-    if calibration_error > fdr:
-        return Assurance(
-            False,
-            f"on taxa that the calibration had not seen, probabilities at this length were off by "
-            f"{calibration_error:.3f} on average, more than {fdr:g}",
-        )
+    if held_out_rate is not None and not LIKE_WANTED[0] * fdr <= held_out_rate <= LIKE_WANTED[1] * fdr:
+        seen_as = "nothing would have been called" if math.isnan(held_out_rate) else f"it came to {held_out_rate:.2g}"
+        return Assurance(False, f"on taxa held out of the calibration, a rate of {fdr:g} was not kept: {seen_as}")
     return Assurance(True, "")
 
 

@@ -22,7 +22,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 _METHOD = "logistic by length"
-_KEYS = {"method", "prior", "n_others", "lengths", "framed", "unframed", "error"}
+_KEYS = {"method", "prior", "n_others", "lengths", "framed", "unframed", "held_out"}
+RATES = (0.01, 0.02, 0.05, 0.1, 0.2)  # false discovery rates that are tried on held-out taxa
 _MOST_LOG_ODDS = 30.0  # beyond it float64 has no other probability than 0 and 1 to show
 
 
@@ -51,8 +52,9 @@ class Calibration:
         lengths_K: ascending, in bases.
         framed_K3: constant, weight of the joint evidence, weight of the nucleotide evidence: with a stop-free frame.
         unframed_K2: constant and weight of the nucleotide evidence: without one; None in bundles without that head.
-        error_K: expected calibration error on taxa that the fit did not see, at each length, 0 to 1; None where the
-            sequences were too few to leave some out.
+        held_out_RK: of taxa that a fit did not see, the share of others among what would have been called at each of
+            `RATES` and lengths, in a sample of the prior's composition; NaN where nothing would have been. None where
+            the sequences were too few to leave some out.
     """
 
     prior: float
@@ -60,7 +62,7 @@ class Calibration:
     lengths_K: FloatArray
     framed_K3: FloatArray
     unframed_K2: FloatArray | None
-    error_K: FloatArray | None = None
+    held_out_RK: FloatArray | None = None
 
     def probability(self, evidence: Evidence) -> FloatArray:
         """Probability of virus of every sequence; NaN where the evidence is."""
@@ -74,11 +76,17 @@ class Calibration:
             log_odds = np.where(np.isnan(evidence.joint), unframed, log_odds)
         return 1 / (1 + np.exp(-np.clip(log_odds, -_MOST_LOG_ODDS, _MOST_LOG_ODDS)))
 
-    def error_at(self, length: float) -> float:
-        """The error at a length in bases, interpolated as the weights are; NaN where it was not measured."""
-        if self.error_K is None or math.isnan(length):
-            return math.nan
-        return float(np.interp(math.log(max(length, 1.0)), np.log(self.lengths_K), self.error_K))
+    def held_out_rate(self, fdr: float, length: float) -> float | None:
+        """What a wanted false discovery rate came to on held-out taxa, at a length in bases.
+
+        By the nearest of `RATES`, in proportion; interpolated between lengths as the weights are. NaN where nothing
+        would have been called; None where it was not measured.
+        """
+        if self.held_out_RK is None or math.isnan(length):
+            return None
+        nearest = int(np.abs(np.log(np.array(RATES) / fdr)).argmin())
+        found = np.interp(math.log(max(length, 1.0)), np.log(self.lengths_K), self.held_out_RK[nearest])
+        return float(found) / RATES[nearest] * fdr
 
     def _at(self, length: npt.NDArray[np.int64], values_KC: FloatArray) -> FloatArray:
         x, knots = np.log(np.maximum(length, 1)), np.log(self.lengths_K)
@@ -93,7 +101,7 @@ class Calibration:
             "lengths": self.lengths_K.tolist(),
             "framed": self.framed_K3.tolist(),
             "unframed": None if self.unframed_K2 is None else self.unframed_K2.tolist(),
-            "error": None if self.error_K is None else self.error_K.tolist(),
+            "held_out": None if self.held_out_RK is None else _held_out_json(self.held_out_RK),
         }
 
     @classmethod
@@ -119,10 +127,26 @@ class Calibration:
         framed_K3 = _finite("framed", said["framed"], (len(lengths_K), 3))
         unframed = said["unframed"]
         unframed_K2 = None if unframed is None else _finite("unframed", unframed, (len(lengths_K), 2))
-        error_K = None if said["error"] is None else _finite("error", said["error"], (len(lengths_K),))
-        if error_K is not None and ((error_K < 0) | (error_K > 1)).any():
-            raise ValueError(f"error has a value outside 0 to 1: {error_K.tolist()}")
-        return cls(prior, n_others, lengths_K, framed_K3, unframed_K2, error_K)
+        held_out_RK = None if said["held_out"] is None else _held_out(said["held_out"], len(lengths_K))
+        return cls(prior, n_others, lengths_K, framed_K3, unframed_K2, held_out_RK)
+
+
+def _held_out_json(held_out_RK: FloatArray) -> dict[str, list[float | None]]:
+    return {
+        f"{rate:g}": [None if math.isnan(share) else share for share in row]
+        for rate, row in zip(RATES, held_out_RK.tolist(), strict=True)
+    }
+
+
+def _held_out(said: object, n_lengths: int) -> FloatArray:
+    if not isinstance(said, Mapping) or list(said) != [f"{rate:g}" for rate in RATES]:
+        raise ValueError(f"held_out does not have the rates {', '.join(f'{rate:g}' for rate in RATES)}")
+    rows = [[math.nan if share is None else share for share in said[rate]] for rate in said]
+    held_out_RK = np.array(rows, np.float64)
+    known = held_out_RK[~np.isnan(held_out_RK)]
+    if held_out_RK.shape != (len(RATES), n_lengths) or ((known < 0) | (known > 1)).any():
+        raise ValueError(f"held_out is not a share for each of {n_lengths} lengths")
+    return held_out_RK
 
 
 def log_odds_of(scores_F2: npt.NDArray[np.float32]) -> FloatArray:

@@ -76,7 +76,7 @@ def decide(
             composition,
             fdr or DEFAULT_FDR,
             n_calibration_others=calibration.n_others,
-            calibration_error=calibration.error_at(mean_length),
+            held_out_rate=calibration.held_out_rate(fdr or DEFAULT_FDR, mean_length),
         )
     if fdr is not None and q is not None:
         return SampleCalls(f"q_value <= {fdr:g}", q <= fdr, q, composition, assured, fdr)

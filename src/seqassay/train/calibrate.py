@@ -4,12 +4,13 @@ At each of some lengths fragments of the validation records are scored, and a lo
 evidence is fitted (`seqassay.models.calibration`). Classes weigh the same, so that probabilities refer to equal shares
 of virus and others; within them groups weigh as in training, so that the best-sequenced host does not decide.
 
-How far off the probabilities are is measured on taxa that a fit did not see: the fit is repeated without a tenth of
+What false discovery rates come to is measured on taxa that a fit did not see: the fit is repeated without a tenth of
 them, ten times (cross-validation by taxon).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqassay.errors import MissingExtraError, UsageError
-from seqassay.evaluate.reliability import expected_calibration_error
-from seqassay.models.calibration import Calibration, Evidence
+from seqassay.models.calibration import RATES, Calibration, Evidence
 from seqassay.predict.scoring import SequenceScorer, evidence_of
 from seqassay.train.dataset import (
     BASES_PER_CHUNK,
@@ -55,19 +55,23 @@ class ScoredFragments:
 
 
 def fit_calibration(fragments: Sequence[ScoredFragments], *, has_nucleotide_head: bool) -> Calibration:
-    """Regressions at every length (see `fit_weights`), and how far off they are on taxa that a fit has not seen.
+    """Regressions at every length (see `fit_weights`), and what false discovery rates come to on taxa unseen by a fit.
 
     Raises:
         UsageError: the first length has too few fragments.
     """
     fitted = fit_weights(fragments, has_nucleotide_head=has_nucleotide_head)
-    return replace(fitted, error_K=held_out_error(fragments, has_nucleotide_head=has_nucleotide_head))
+    probabilities = held_out_probabilities(fragments, has_nucleotide_head=has_nucleotide_head)
+    if probabilities is None:
+        return fitted
+    columns = [held_out_rates(part, found) for part, found in zip(fragments, probabilities, strict=True)]
+    return replace(fitted, held_out_RK=np.stack(columns, axis=1))
 
 
-def held_out_error(
+def held_out_probabilities(
     fragments: Sequence[ScoredFragments], *, has_nucleotide_head: bool, seed: int = 1
-) -> FloatArray | None:
-    """Expected calibration error at each length, each taxon's probabilities from a fit without it; None for too few."""
+) -> list[FloatArray] | None:
+    """Probabilities at each length, each taxon's by a fit without it; None for too few to leave some out."""
     n_taxa = 1 + max(int(part.taxa.max()) for part in fragments)
     fold_of_taxon = np.random.default_rng(seed).permutation(n_taxa) % _FOLDS
     probabilities = [np.full(len(part.labels), np.nan) for part in fragments]
@@ -80,12 +84,20 @@ def held_out_error(
             return None
         for part, rows, found in zip(fragments, inside, probabilities, strict=True):
             found[rows] = fitted.probability(part.take(rows).evidence)
-    errors = [
-        expected_calibration_error(part.labels[known], found[known], part.weights[known])
-        for part, found in zip(fragments, probabilities, strict=True)
-        for known in [~np.isnan(found)]
-    ]
-    return np.array(errors)
+    return probabilities
+
+
+def held_out_rates(part: ScoredFragments, probabilities: FloatArray) -> FloatArray:
+    """Share of others among the fragments called at each of `RATES`, by weight; NaN where none is called.
+
+    Called are the likeliest ones whose mean probability of being an other is at most the rate, as by `q_value`.
+    """
+    order = np.argsort(-probabilities)[: int((~np.isnan(probabilities)).sum())]  # NaN sort last
+    weight = np.cumsum(part.weights[order])
+    expected = np.cumsum(part.weights[order] * (1 - probabilities[order])) / weight
+    false = np.cumsum(part.weights[order] * (part.labels[order] == 0)) / weight
+    ends = [np.flatnonzero(expected <= rate) for rate in RATES]
+    return np.array([float(false[end[-1]]) if len(end) else math.nan for end in ends])
 
 
 def fit_weights(fragments: Sequence[ScoredFragments], *, has_nucleotide_head: bool) -> Calibration:

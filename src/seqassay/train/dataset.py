@@ -70,22 +70,6 @@ class LabelledRecords:
         )
 
 
-def join_records(first: LabelledRecords, second: LabelledRecords) -> LabelledRecords:
-    """The records of both, the first's before the second's."""
-    return LabelledRecords(
-        [*first.ids, *second.ids],
-        np.concatenate([first.labels, second.labels]),
-        np.concatenate([first.groups, second.groups]),
-        np.concatenate([first.taxa, second.taxa]),
-        np.concatenate([first.families, second.families]),
-        [*first.genomes, *second.genomes],
-        Ragged.from_lengths(
-            np.concatenate([first.bases.values, second.bases.values]),
-            np.concatenate([first.bases.lengths, second.bases.lengths]),
-        ),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class LabelledChunks:
     """Chunks cut from records: chunk ``i`` is ``bases[i]``, of record number ``record[i]``, labelled ``labels[i]``."""

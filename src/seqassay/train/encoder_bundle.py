@@ -3,7 +3,8 @@
 Every part of the training has a folder of its own below the work folder and goes on from its checkpoint:
 
 - ``SIDE-pretrain`` (where the plan has it): masked tokens, no labels;
-- ``SIDE``: labels, from the pre-trained state or from random weights.
+- ``SIDE``: labels, from the pre-trained state or from random weights;
+- ``nucleotide-finish``: labels and made-up sequences, from the best state of the part before.
 
 The two sides don't need each other until they are joined, and may be trained side by side.
 """

@@ -22,6 +22,7 @@ from seqassay.train.dataset import LABELS, LabelledRecords, read_labelled
 from seqassay.train.encoder_bundle import SIDES, Plan, build_bundle, train_part
 from seqassay.train.encoders import (
     MINI_NUCLEOTIDE,
+    MINI_NUCLEOTIDE_FINISH,
     MINI_PROTEIN,
     PRETRAINING,
     Recipe,
@@ -49,13 +50,14 @@ class EncoderSettings:
     name: str | None = None  # the bundle's; the output folder's by default
     steps: int = Recipe.steps  # of each encoder
     pretrain_steps: int = 0  # masked tokens before the labels
+    finish_steps: int = 1500  # of the nucleotide encoder, with made-up sequences, at the end
     max_minutes: float | None = None  # for each part of the training
     seed: int = Recipe.seed
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        check_at_least(self, steps=1, pretrain_steps=0, threads=1, seed=0)
+        check_at_least(self, steps=1, pretrain_steps=0, finish_steps=0, threads=1, seed=0)
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise UsageError(f"--max-minutes is {self.max_minutes:g}; it has to be more than 0")
 
@@ -161,6 +163,8 @@ def plan_of(settings: EncoderSettings, train: LabelledRecords, valid: LabelledRe
         if settings.pretrain_steps:
             recipes[f"{side}-pretrain"] = replace(main, **PRETRAINING, **common, steps=settings.pretrain_steps)
         recipes[side] = replace(main, **common, steps=settings.steps)
+    if settings.finish_steps:
+        recipes["nucleotide-finish"] = replace(MINI_NUCLEOTIDE_FINISH, **common, steps=settings.finish_steps)
     # groups that training never saw have no weight of their own; they count like the average one
     unseen = set(valid.groups.tolist()) - set(weights)
     return Plan(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 Kind = Literal["random", "shuffled", "dinucleotides", "repeats"]
 # How often each is made. Repeats are learnt from few; walks, which differ from real sequences only beyond their
 # dinucleotides, are the hardest to tell.
-KIND_SHARES: dict[Kind, float] = {"random": 0.3, "shuffled": 0.15, "dinucleotides": 0.45, "repeats": 0.1}
+KIND_SHARES: dict[Kind, float] = {"random": 0.3, "shuffled": 0.2, "dinucleotides": 0.4, "repeats": 0.1}
 
 _BASES = np.frombuffer(b"ACGT", np.uint8)
 _MOST_GC, _LONGEST_UNIT, _REPEAT_ERRORS = 0.8, 12, 0.05

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from seqassay.train.dataset import join_records, read_labelled
-from seqassay.train.dataset_aside import put_aside
+from seqassay.train.dataset import read_labelled
 from seqassay.train.dataset_known import unknown_records
 from seqassay.train.encoder_bundle import Plan, build_bundle, train_part
 from seqassay.train.encoders import (
     MINI_GROUP_WEIGHTS,
     MINI_NUCLEOTIDE,
+    MINI_NUCLEOTIDE_FINISH,
     MINI_PROTEIN,
     Recipe,
 )
@@ -31,7 +31,7 @@ DESCRIPTION = (
     "Small encoders and heads trained on public database records of viruses, phages and their hosts; "
     "see docs/models/mini.md for data, scope and accuracy"
 )
-RECIPES = {"nucleotide": MINI_NUCLEOTIDE, "protein": MINI_PROTEIN}
+RECIPES = {"nucleotide": MINI_NUCLEOTIDE, "nucleotide-finish": MINI_NUCLEOTIDE_FINISH, "protein": MINI_PROTEIN}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,14 +58,9 @@ def main(arguments: list[str] | None = None) -> None:
         description=DESCRIPTION,
         source=f"trained by seqassay.train.mini, seed {options.seed}",
     )
-    everything = read_labelled(options.data / "train.fa.gz")
-    chosen = put_aside(everything)
-    train = everything.take(chosen.left)
-    valid = join_records(read_labelled(options.data / "valid.fa.gz"), everything.take(chosen.aside))
-    unknown = unknown_records(valid, {"train": train})
-    log.info(
-        "put aside: %d of %d; with valid, less what train knows: %s", len(chosen.aside), len(everything), unknown.facts
-    )
+    train = read_labelled(options.data / "train.fa.gz")
+    unknown = unknown_records(read_labelled(options.data / "valid.fa.gz"), {"train": train})
+    log.info("valid without what train knows: %s", unknown.facts)
     if options.part == "bundle":
         build_bundle(plan, unknown.records, options.work, options.bundle, threads=options.threads)
     else:
