@@ -20,6 +20,17 @@ def test_a_stop_that_no_command_handles_is_one_line(monkeypatch: pytest.MonkeyPa
     assert caught.value.code == "seqassay: stopped by Ctrl-C"  # a text: printed on standard error, exit code 1
 
 
+def test_a_stop_within_a_command_that_does_not_handle_it_is_that_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("seqassay.cli.report.run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["seqassay", "report", "record"])
+    with pytest.raises(SystemExit) as caught:
+        entry.main()
+    assert caught.value.code == "seqassay: stopped by Ctrl-C"
+
+
 def test_ctrl_c_while_the_libraries_load_shows_no_traceback() -> None:
     code = (
         "import signal, sys, time\n"

@@ -29,6 +29,8 @@ from seqassay.errors import SeqassayError
 EXIT_CODES = """Exit codes: 0 done, 1 failure, 2 bad usage or input, 3 stopped and resumable,
 4 out of memory or disk, 5 a gate failed."""
 
+_CTRL_C_OF_TYPER = 130
+
 
 def build_app() -> typer.Typer:
     """The command tree; one thin module a command group."""
@@ -56,7 +58,11 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point: run the app and turn a SeqassayError into its message and exit code."""
+    """Entry point: run the app and turn a SeqassayError into its message and exit code.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C that no command handles; typer ends without a word then.
+    """
     try:
         build_app()()
     except SeqassayError as error:
@@ -65,3 +71,7 @@ def main() -> None:
         if error.hint:
             console.print(error.hint, markup=False)
         sys.exit(error.exit_code)
+    except SystemExit as stop:
+        if stop.code == _CTRL_C_OF_TYPER:
+            raise KeyboardInterrupt from None
+        raise
