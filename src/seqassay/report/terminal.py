@@ -94,7 +94,7 @@ def summary(record: Mapping[str, Any]) -> str:
     """The block at the end of a run, from its record (``run.json``) and nothing else."""
     rows = [*_result_rows(record), *_speed_rows(record)]
     rows += [(o["name"], f"{record['output_dir']}/{o['name']} ({_bytes(o['bytes'])})") for o in record["outputs"]]
-    rows.append(("run.json", f"{record['output_dir']}/run.json"))
+    rows += [(name, f"{record['output_dir']}/{name}") for name in ("report.html", "run.json")]
     return "\n".join(labelled(rows))
 
 
