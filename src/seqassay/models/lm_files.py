@@ -40,6 +40,7 @@ from seqassay.models.weights import adopt, check_names, check_shape, check_value
 LM_FILE = "lm.json"
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
+BEST_OF_TRAINING = "best"  # a folder that `lm train` wrote stands for the best model in it
 FORMAT_VERSION = "1.0"
 
 
@@ -150,6 +151,8 @@ def load_lm(folder: Path | str) -> LmFolder:
     path = Path(folder)
     if not path.is_dir():
         raise ModelError(f"{path}: no such folder", hint="give a folder that `seqassay lm build -o` wrote")
+    if not (path / WEIGHTS_FILE).exists() and (path / BEST_OF_TRAINING / LM_FILE).is_file():
+        path = path / BEST_OF_TRAINING
     checkpoint = open_checkpoint(path)
     said = read_json_object(path / LM_FILE) if (path / LM_FILE).exists() else {}
     config = _config_of(path / LM_FILE, said) if said else config_from_published(checkpoint)

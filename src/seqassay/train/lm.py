@@ -21,7 +21,7 @@ from seqassay.durable import disk_errors
 from seqassay.errors import MissingExtraError, SeqassayError, UsageError
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.measure.schema import check_schema
-from seqassay.models.lm_files import save_lm
+from seqassay.models.lm_files import BEST_OF_TRAINING, save_lm
 from seqassay.models.lm_plan import LmPlan
 from seqassay.train.lm_dev import perplexity_of
 from seqassay.train.lm_kill import KillRule, read_baseline
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from seqassay.train.lm_checks import OverfitResult, RateCurve
 
 FORMAT, VERSION, KIND = "seqassay-lm-training", "1.0", "lm_training"
-TRAINING_FILE, BEST, LAST, RATES_FILE = "training.json", "best", "last", "lr_find.json"
+TRAINING_FILE, BEST, LAST, RATES_FILE = "training.json", BEST_OF_TRAINING, "last", "lr_find.json"
 _CHECKPOINT_FILE = "checkpoint.ckpt"
 _OURS = frozenset(
     {
