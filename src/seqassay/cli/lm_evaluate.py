@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def evaluate_command(
     checkpoint: Path = typer.Argument(..., metavar="CHECKPOINT", help="The model's folder."),
     inputs: list[str] = typer.Argument(
-        ..., metavar="TOKENS_OR_TEXT...", help="A folder of token files; or text: a file, SPLIT=PLACE, a folder."
+        None, metavar="[TOKENS_OR_TEXT...]", help="A folder of token files; or text: a file, SPLIT=PLACE, a folder."
     ),
     output_dir: Path = typer.Option(..., "-o", "--output-dir", metavar="OUT", help="Folder for record and report."),
     splits: str = typer.Option(
@@ -37,19 +37,28 @@ def evaluate_command(
     top_k: str = typer.Option(None, metavar="KS", help="Accuracy among the k most likely tokens (default: 1,5)."),
     max_batches: int = typer.Option(None, metavar="N", help="Score the first N batches of every split alone."),
     batch: int = typer.Option(None, metavar="TOKENS", help="Token budget of a batch (default: 16384)."),
+    probes: list[str] = typer.Option(
+        None, metavar="PLACE", help="SmallBench: a folder of sentiment, nli, qa, paraphrase .jsonl, or such a file."
+    ),
+    shots: int = typer.Option(None, metavar="N", help="Answered training rows before every prompt (default: 0)."),
+    shots_from: Path = typer.Option(None, metavar="FOLDER", help="Of the training rows (default: train/ in PLACE)."),
+    shots_seed: int = typer.Option(None, metavar="N", help="Seed that draws the shots (default: 0)."),
+    max_samples: int = typer.Option(None, metavar="N", help="Ask the first N rows of every task alone."),
     device: str = typer.Option(None, metavar="auto|cpu|cuda|cuda:N", help="Where to compute (default: auto)."),
     threads: int = typer.Option(None, metavar="N", help="CPU threads (default: what the machine gives)."),
     force: bool = typer.Option(None, "--force", help="Replace the evaluation in OUT."),
+    resume: bool = typer.Option(None, "--resume", help="Go on with the probe items that a stopped run has scored."),
     progress: bool = typer.Option(True, "--progress/--no-progress", help="Show a progress line."),
 ) -> None:
     """Score text with a language model: loss, perplexity per token, word and byte, bits per byte, top-k accuracy.
 
     Every token is scored exactly once, in rolling windows. Guards run first: a model that sees the future, shifted
-    labels, or tokens left out end the command with an error that names the likely bug. Writes metrics.json and
-    reports/lm_evaluation.md.
+    labels, or tokens left out end the command with an error that names the likely bug. With --probes the SmallBench
+    tasks are asked too. Writes metrics.json, reports/lm_evaluation.md and smallbench_items.jsonl.
     """
     given: dict[str, Any] = {name: value for name, value in locals().items() if name != "progress"}
-    given["inputs"] = list(inputs)
+    given["inputs"] = list(inputs) if inputs else None
+    given["probes"] = list(probes) if probes else None
     if splits is not None:
         given["splits"] = [name.strip() for name in splits.split(",")]
     if top_k is not None:

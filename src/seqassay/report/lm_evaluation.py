@@ -24,6 +24,8 @@ def lm_evaluation_summary(record: Mapping[str, Any], folder: str) -> str:
     lines = labelled(rows)
     for name, split in record["splits"].items():
         lines += ["", f"{name}: {_scope(split)}", *aligned([_HEADER, *_rows(split)], to_the_right=(1, 3))]
+    if record["smallbench"] is not None:
+        lines += ["", _asked(record["smallbench"]), *aligned([_TASK_HEADER, *_tasks(record["smallbench"])])]
     lines += ["", *(f"note: {note}" for note in record["notes"]), *([""] if record["notes"] else [])]
     return "\n".join([*lines, f"record  {folder}/metrics.json"])
 
@@ -48,6 +50,9 @@ def lm_evaluation_report(record: Mapping[str, Any]) -> str:
     ]
     for name, split in record["splits"].items():
         parts += [f"## {name}", f"{_scope(split)[0].upper()}{_scope(split)[1:]}.", table(_HEADER, _rows(split))]
+    if record["smallbench"] is not None:
+        asked, rows = _asked(record["smallbench"]), _tasks(record["smallbench"])
+        parts += ["## SmallBench", f"{asked[0].upper()}{asked[1:]}.", table(_TASK_HEADER, rows)]
     if record["notes"]:
         parts += ["## Mind", "\n".join(f"- {escaped(note)}" for note in record["notes"])]
     parts += [
@@ -62,6 +67,7 @@ def lm_evaluation_report(record: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+_TASK_HEADER = ("task", "accuracy, per token", "accuracy, sum", "chance", "larger class", "n", "truncated")
 _HEADER = ("figure", "value", "95% interval", "n")
 
 
@@ -77,6 +83,43 @@ def _rows(split: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         )
         for name, figure in split["values"].items()
     ]
+
+
+def _asked(smallbench: Mapping[str, Any]) -> str:
+    n_resumed = smallbench["resumed_items"]
+    resumed = f", {n_resumed:,} items taken over from an earlier run" if n_resumed else ""
+    return f"SmallBench: {smallbench['method']['shots']} shots{resumed}; 95% intervals (Wilson)"
+
+
+def _tasks(smallbench: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [
+        (
+            f"{name} ({task['source']})",
+            _share(task["by_average"]),
+            _share(task["by_sum"]),
+            f"{task['chance']:.1%}",
+            f"{task['majority']['value']:.1%} ({task['majority']['continuation'].strip()})",
+            f"{task['n']:,} of {task['rows']:,}" if task["scope"] == "partial" else f"{task['n']:,}",
+            f"{task['truncated_prompts']:,}",
+        )
+        for name, task in smallbench["tasks"].items()
+    ]
+    average = smallbench["average"]
+    mean = (
+        "mean of tasks",
+        _share(average["by_average"]),
+        _share(average["by_sum"]),
+        "",
+        f"{average['majority']['value']:.1%}",
+        f"{average['by_average']['n']:,}",
+        "",
+    )
+    return [*rows, mean]
+
+
+def _share(figure: Mapping[str, Any]) -> str:
+    low, high = figure["interval_95"]
+    return f"{figure['value']:.2%} ({low:.2%} to {high:.2%})"
 
 
 def _scope(split: Mapping[str, Any]) -> str:

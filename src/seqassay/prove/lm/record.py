@@ -20,8 +20,10 @@ def check_record(record: Mapping[str, Any]) -> None:
         SeqassayError: names the figure (a bug here, or a record that was changed).
     """
     check_schema(record, KIND)
-    if not record["splits"]:
-        raise SeqassayError("no split was evaluated")
+    if not record["splits"] and record["smallbench"] is None:
+        raise SeqassayError("nothing was evaluated")
+    for name, task in (record["smallbench"] or {"tasks": {}})["tasks"].items():
+        _check_task(name, task)
     for name, split in record["splits"].items():
         values, n = split["values"], split["n"]
         for figure, said in values.items():
@@ -41,6 +43,17 @@ def check_record(record: Mapping[str, Any]) -> None:
         bits = values["bits_per_byte"]["value"]
         if bits is not None and not math.isclose(bits * n["bytes"] * math.log(2), nats, rel_tol=1e-9):
             raise SeqassayError(f"{name}: bits per byte and loss are not of one sum")
+
+
+def _check_task(name: str, task: Mapping[str, Any]) -> None:
+    for rule in ("by_average", "by_sum", "majority"):
+        said = task[rule]
+        if said["n"] != task["n"] or said["value"] != said["correct"] / said["n"]:
+            raise SeqassayError(f"{name}: {rule} is {said['value']}, of {said['correct']} of {said['n']} items")
+        if not said["interval_95"][0] - _SLACK <= said["value"] <= said["interval_95"][1] + _SLACK:
+            raise SeqassayError(f"{name}: {rule} {said['value']} lies outside its interval {said['interval_95']}")
+    if sum(task["predicted"].values()) != task["n"] or task["majority"]["value"] < task["chance"]:
+        raise SeqassayError(f"{name}: predictions do not add up to {task['n']}, or the larger class is the smaller")
 
 
 def _by_k(values: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:

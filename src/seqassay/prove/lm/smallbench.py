@@ -1,0 +1,241 @@
+"""SmallBench: four probe tasks asked and counted; every item is kept as it is scored, so that a stop loses little."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seqassay.digests import file_sha256
+from seqassay.durable import disk_errors
+from seqassay.errors import InputError, UsageError
+from seqassay.evaluate.smallbench import (
+    Question,
+    accuracy,
+    batches_of_questions,
+    best,
+    mean_accuracy,
+    question,
+    score_questions,
+)
+from seqassay.measure.progress import RunProgress
+from seqassay.models.causal_lm import CausalLm
+from seqassay.prove.lm.settings import LmEvaluateSettings
+from seqassay.text.probes import TASKS, ProbeItem, ProbeSet, ProbeTask, find_probes, read_probes
+from seqassay.text.tokenizer import TextTokenizer
+
+ITEMS = "smallbench_items.jsonl"
+_CHANCE = 0.5  # two continuations
+_BETWEEN_SHOTS = "\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredItem:
+    """One line of the items' file.
+
+    Attributes:
+        log_probs: of each continuation, in nats.
+        tokens: of each continuation.
+        prompt_tokens: that were read; cut_tokens: that did not fit into the context.
+        by_average, by_sum: the continuation of the highest log-probability per token, and in all.
+    """
+
+    id: str
+    answer: int
+    log_probs: tuple[float, ...]
+    tokens: tuple[int, ...]
+    prompt_tokens: int
+    cut_tokens: int
+    by_average: int
+    by_sum: int
+
+
+def read_sets(settings: LmEvaluateSettings) -> list[ProbeSet]:
+    """The probe sets that were asked for."""
+    return find_probes([Path(place) for place in settings.probes])
+
+
+def run_smallbench(
+    model: CausalLm,
+    tokenizer: TextTokenizer,
+    sets: Sequence[ProbeSet],
+    settings: LmEvaluateSettings,
+    identity: Mapping[str, Any],
+    device: torch.device,
+    progress: RunProgress,
+    *,
+    context_tokens: int,
+) -> dict[str, Any]:
+    """Ask every task, and count.
+
+    Args:
+        identity: of the checkpoint; items of another one are not gone on with.
+
+    Raises:
+        InputError: no training rows for the shots.
+        UsageError: items of another model, text or setting are there, with --resume.
+    """
+    asked = {one.task.name: one.items[: settings.max_samples] for one in sets}
+    shots = {one.task.name: _shots(one, settings) for one in sets}
+    about = {
+        "checkpoint": identity,
+        "sets": {one.task.name: file_sha256(one.path) for one in sets},
+        "shots": shots,
+        "context_tokens": context_tokens,
+    }
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    path = settings.output_dir / ITEMS
+    with disk_errors():
+        done = _begin(path, digest, resume=settings.resume)
+    n_resumed = len(done)
+    progress.begin_stage("smallbench")
+    progress.total_sequences = sum(map(len, asked.values()))
+    progress.done_sequences = 0
+    with path.open("a", encoding="utf-8") as file:
+        for one in sets:
+            todo = [item for item in asked[one.task.name] if item.id not in done]
+            progress.skip_shard(len(asked[one.task.name]) - len(todo))
+            questions = [
+                question(
+                    tokenizer,
+                    shots[one.task.name] + one.task.prompt(item.texts),
+                    one.task.continuations,
+                    context_tokens,
+                )
+                for item in todo
+            ]
+            for batch in batches_of_questions(questions, settings.batch):
+                sums = score_questions(model, [questions[i] for i in batch], device=device)
+                scored = [_scored(todo[i], questions[i], found) for i, found in zip(batch, sums, strict=True)]
+                done |= {item.id: item for item in scored}
+                with disk_errors(path=path):
+                    file.write("".join(json.dumps(asdict(item)) + "\n" for item in scored))
+                    file.flush()
+                    os.fsync(file.fileno())
+                progress.end_shard(len(batch))
+    tasks = {one.task.name: _counted(one, [done[item.id] for item in asked[one.task.name]]) for one in sets}
+    return {
+        "method": {
+            "prompts": {name: TASKS[name].template for name in tasks},
+            "continuations": {name: list(TASKS[name].continuations) for name in tasks},
+            "prefix": None,
+            "shots": settings.shots,
+            "shots_seed": settings.shots_seed,
+            "context_tokens": context_tokens,
+            "truncation": "left, of prompt and continuation together, as lm-evaluation-harness",
+            "rule": "the continuation of the higher log-probability per token (average), or in all (sum); ties: first",
+            "interval": "Wilson 1927; of the mean over tasks: Zou & Donner 2008",
+        },
+        "tasks": tasks,
+        "average": {
+            rule: _mean([task[rule] for task in tasks.values()]) for rule in ("by_average", "by_sum", "majority")
+        },
+        "items": ITEMS,
+        "resumed_items": n_resumed,
+    }
+
+
+def _shots(one: ProbeSet, settings: LmEvaluateSettings) -> str:
+    """Answered prompts that go before every prompt of a task: rows of its training file, drawn by the seed."""
+    if not settings.shots:
+        return ""
+    path = (settings.shots_from or one.path.parent / "train") / one.path.name
+    if not path.is_file():
+        raise InputError(
+            "no such file: shots are rows of the training set", path=path, hint="name its folder: --shots-from FOLDER"
+        )
+    rows = read_probes(path, one.task).items
+    asked = [item.texts for item in one.items]
+    rows = tuple(row for row in rows if row.texts not in asked)
+    if len(rows) < settings.shots:
+        raise InputError(
+            f"has {len(rows)} rows that are not asked about, and {settings.shots} shots are wanted", path=path
+        )
+    drawn = np.random.default_rng(settings.shots_seed).choice(len(rows), settings.shots, replace=False)
+    return "".join(_answered(one.task, rows[i]) + _BETWEEN_SHOTS for i in drawn)
+
+
+def _answered(task: ProbeTask, item: ProbeItem) -> str:
+    return task.prompt(item.texts) + task.continuations[item.answer]
+
+
+def _begin(path: Path, digest: str, *, resume: bool) -> dict[str, ScoredItem]:
+    """Items of an earlier run, where they are to be gone on with; otherwise an empty file."""
+    header = json.dumps({"format": "seqassay-smallbench-items", "version": "1.0", "identity": digest}) + "\n"
+    found: dict[str, ScoredItem] = {}
+    kept = header
+    if resume and path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if lines and lines[0] != header:
+            raise UsageError(
+                f"{path}: its items are of another model, other probes, shots or context",
+                hint="begin again (--force), or choose another --output-dir",
+            )
+        for line in lines[1:]:
+            if not line.endswith("\n"):
+                break  # cut off when the run before was stopped: this item is scored again
+            said = json.loads(line)
+            item = ScoredItem(**{**said, "log_probs": tuple(said["log_probs"]), "tokens": tuple(said["tokens"])})
+            found[item.id] = item
+            kept += line
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(kept, encoding="utf-8")
+    return found
+
+
+def _scored(item: ProbeItem, asked: Question, log_probs: tuple[float, ...]) -> ScoredItem:
+    lengths = tuple(map(len, asked.continuations))
+    averages = [value / length for value, length in zip(log_probs, lengths, strict=True)]
+    return ScoredItem(
+        item.id,
+        item.answer,
+        log_probs,
+        lengths,
+        max(map(len, asked.prompts)),
+        asked.n_cut,
+        best(averages),
+        best(log_probs),
+    )
+
+
+def _counted(one: ProbeSet, items: Sequence[ScoredItem]) -> dict[str, Any]:
+    """A task's accuracies, with what a guess and the larger class would have, on the items that were asked."""
+    n = len(items)
+    classes = Counter(item.answer for item in items)
+    largest, n_largest = min(classes.items(), key=lambda pair: (-pair[1], pair[0]))
+    return {
+        "source": one.task.source,
+        "path": str(one.path),
+        "sha256": file_sha256(one.path),
+        "scope": "whole" if n == len(one.items) else "partial",
+        "rows": len(one.items),
+        "n": n,
+        "by_average": accuracy(sum(item.by_average == item.answer for item in items), n),
+        "by_sum": accuracy(sum(item.by_sum == item.answer for item in items), n),
+        "chance": _CHANCE,
+        "majority": {**accuracy(n_largest, n), "continuation": one.task.continuations[largest]},
+        "predicted": {
+            continuation: sum(item.by_average == i for item in items)
+            for i, continuation in enumerate(one.task.continuations)
+        },
+        "truncated_prompts": sum(item.cut_tokens > 0 for item in items),
+        "cut_tokens": sum(item.cut_tokens for item in items),
+    }
+
+
+def _mean(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    mean, (low, high) = mean_accuracy([(figure["value"], tuple(figure["interval_95"])) for figure in figures])
+    return {
+        "value": mean,
+        "n": sum(figure["n"] for figure in figures),
+        "tasks": len(figures),
+        "interval_95": [low, high],
+    }
