@@ -1,0 +1,84 @@
+"""The validation workflow in the documentation, by the installed commands, at toy size."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PAGE = Path(__file__).parents[1] / "docs" / "validation.md"
+CODONS = {
+    "viral": ("ATG", "GAT", "AAA", "TTT", "GTT", "CAT", "AAT", "ATT", "ACA", "GAA"),
+    "other": ("GCC", "CGC", "GGC", "CTG", "GAG", "CCG", "ACC", "GAC", "AAG", "CAG"),
+}
+# What makes the page's commands small; what they are about stays as it is.
+SMALLER = {
+    ("benchmark", "speed"): "--n-sequences 8 --warm-ups 1 --runs 1 --pairs 6 --threads 1",
+    ("benchmark", "pipeline"): "--repeats 1",
+}
+TIMED = {("benchmark", "speed"), ("gate",)}  # their verdicts depend on how fast the machine is just now
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands() -> list[tuple[list[str], int]]:
+    """Every command of the page with the exit code that the page says."""
+    found = []
+    for line in "".join(blocks("bash")).splitlines():
+        said = re.search(r"# exit code (\d)$", line)
+        found.append((shlex.split(line, comments=True), int(said[1]) if said else 0))
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Labelled records of codons that tell their label, and reads, under the page's names."""
+    rng = np.random.default_rng(1)
+    with (tmp_path / "labelled.fa").open("w") as file:
+        for label, codons in CODONS.items():
+            for i in range(250):
+                bases = "".join(rng.choice(np.array(codons), 200))
+                file.write(f'>{label}{i} label={label} group={label}s taxon="{label} {i}"\n{bases}\n')
+    subprocess.run(["gzip", str(tmp_path / "labelled.fa")], check=True)
+    with (tmp_path / "reads.fastq").open("w") as file:
+        for i in range(60):
+            bases = "".join(rng.choice(np.array(CODONS["viral" if i % 2 else "other"]), 50))
+            file.write(f"@r{i}\n{bases}\n+\n{'I' * len(bases)}\n")
+    subprocess.run(["gzip", str(tmp_path / "reads.fastq")], check=True)
+    for text in blocks("yaml"):
+        name = re.match(r"# (\S+)\n", text)
+        assert name is not None
+        (tmp_path / name[1]).write_text(text)
+    return tmp_path
+
+
+def test_every_command_of_the_page(folder: Path) -> None:
+    program = shutil.which("seqassay", path=str(Path(sys.executable).parent)) or "seqassay"
+    for (name, *arguments), code in commands():
+        assert name == "seqassay"
+        key = next((key for key in SMALLER if tuple(arguments[: len(key)]) == key), None)
+        small = shlex.split(SMALLER[key]) if key else []
+        done = subprocess.run([program, *arguments, *small], cwd=folder, capture_output=True, text=True, timeout=300)
+        is_timed = any(tuple(arguments[: len(key)]) == key for key in TIMED)
+        assert done.returncode in ((0, 5) if is_timed else (code,)), f"{arguments}\n{done.stdout}\n{done.stderr}"
+
+    record = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    assert record["verdict"] == "PASSED"
+    assert json.loads((folder / "halted" / "metrics.json").read_text())["verdict"] == "DEPLOYMENT HALTED"
+    gates = {
+        gate["gate"]: gate["verdict"] for gate in json.loads((folder / "gates" / "metrics.json").read_text())["gates"]
+    }
+    assert gates.keys() == {"accuracy", "same calls", "encoder", "packing"}
+    assert "MISSING" not in gates.values()
+    page = (folder / "decision.html").read_text(encoding="utf-8")
+    assert "DEPLOYMENT HALTED" in page
+    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)  # it needs no network
