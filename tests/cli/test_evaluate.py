@@ -212,7 +212,7 @@ def test_one_class_says_what_is_undefined(evaluate, capsys) -> None:
     records = test.read_text().split(">")[1:]
     test.write_text("".join(f">{record}" for record in records if "label=viral" in record))
     assert evaluate() == 0
-    assert "ROC-AUC            –" in capsys.readouterr().out
+    assert "ROC-AUC            undefined: no example of class Non-Viral" in capsys.readouterr().out
     report = Path("out/reports/validation_report.md").read_text()
     assert "ROC-AUC: undefined, no example of class Non-Viral" in report
     assert "There is no ROC or precision-recall curve: no scored example of class Non-Viral" in report

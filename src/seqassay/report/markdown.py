@@ -44,7 +44,7 @@ def validation_summary(record: Mapping[str, Any], folder: str) -> str:
         rows.append(("baseline", _model(record["comparison"]["baseline"])))
         rows += _compared_rows(record["comparison"])
     else:
-        rows += [(NAMES[name], _with_interval(record["values"][name])) for name in _MAIN]
+        rows += [(NAMES[name], _or_why(record["values"][name])) for name in _MAIN]
     rows.append(("majority class", f"{record['majority_accuracy']:.4f} accuracy without looking"))
     rows += _confusion_rows(record["confusion_matrix"])
     rows.append(("calibration error", _value(record["calibration"]["expected_calibration_error"])))
@@ -337,6 +337,10 @@ def _whys(values: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _value(entry: Mapping[str, Any]) -> str:
     return UNDEFINED if entry["value"] is None else f"{entry['value']:.4f}"
+
+
+def _or_why(entry: Mapping[str, Any]) -> str:
+    return _with_interval(entry) if entry["value"] is not None else f"undefined: {entry['why_undefined']}"
 
 
 def _with_interval(entry: Mapping[str, Any]) -> str:
