@@ -41,5 +41,10 @@ def make_loggers(names: Sequence[LoggerName], folder: Path) -> list[Any]:
             from lightning.pytorch.loggers import MLFlowLogger
 
             uri = f"sqlite:///{folder.absolute() / 'mlflow.db'}"
-            made.append(MLFlowLogger(experiment_name="seqassay", run_name=folder.name, tracking_uri=uri))
+            artifacts = str(folder.absolute() / "mlruns")  # by default they go to where the command was typed
+            made.append(
+                MLFlowLogger(
+                    experiment_name="seqassay", run_name=folder.name, tracking_uri=uri, artifact_location=artifacts
+                )
+            )
     return made
