@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
 
 from seqassay.errors import InputError, StoppedError, UsageError
 from seqassay.evaluate.smallbench import question, score_questions
 from seqassay.models.causal_lm import CausalLmConfig
-from seqassay.models.lm_files import build_lm, save_lm
+from seqassay.models.lm_files import build_lm, export_lm, save_lm
 from seqassay.predict.stop import StopRequested
 from seqassay.prove.lm import smallbench as module
 from seqassay.prove.lm.command import evaluate_lm
 from seqassay.prove.lm.settings import LmEvaluateSettings
+from seqassay.text.probes import find_probes
 from seqassay.text.tokenizer_training import train_bytes_bpe
 
 WORDS = ("good", "bad", "long", "short", "new", "old", "red", "blue")
@@ -83,6 +87,28 @@ def test_accuracies_are_counted_from_the_items(run: Callable[..., Any], tmp_path
     assert "## SmallBench" in report and "| sentiment (SST-2) |" in report
 
 
+def test_items_are_those_of_transformers_by_the_rules_of_the_harness(run: Callable[..., Any], tmp_path: Path) -> None:
+    """Each continuation on its own, prompt and all, cut on the left to the context and one token more."""
+    run()
+    export_lm(tmp_path / "model", tmp_path / "published")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "published", dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    rows = {f"{one.task.name}:{i}": (one.task, item) for one in find_probes([tmp_path / "probes"])
+            for i, item in enumerate(one.items, 1)}  # fmt: skip
+    for item in items(tmp_path):
+        task, row = rows[item["id"]]
+        prompt = task.prompt(row.texts)
+        n_prompt = len(tokenizer.encode(prompt).ids)
+        for continuation, found, n in zip(task.continuations, item["log_probs"], item["tokens"], strict=True):
+            ids = tokenizer.encode(prompt + continuation).ids
+            assert n == len(ids) - n_prompt
+            inputs = ids[-41:][:-1]
+            with torch.no_grad():
+                log_probs = model(torch.tensor([inputs])).logits[0].log_softmax(-1)[-n:]
+            expected = log_probs.gather(1, torch.tensor(ids[-n:])[:, None]).sum().item()
+            assert found == pytest.approx(expected, abs=1e-4)
+
+
 def test_batches_and_samples(run: Callable[..., Any], tmp_path: Path) -> None:
     run()
     whole = {item["id"]: item for item in items(tmp_path)}
@@ -140,6 +166,8 @@ def test_a_stopped_run_goes_on_and_finds_the_same(
     assert kept == calls[0] + calls[1]
     path = tmp_path / "out" / module.ITEMS
     path.write_text(path.read_text()[:-20])  # and the last line was cut off
+    with pytest.raises(UsageError, match=r"holds an interrupted evaluation\ngo on with it \(--resume\)"):
+        run(force=False)
     found = run(resume=True)["smallbench"]
     assert found["resumed_items"] == kept - 1
     assert len(items(tmp_path)) == 39

@@ -24,7 +24,7 @@ from seqassay.prove.lm.record import FORMAT, KIND, VERSION, check_record
 from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.prove.lm.smallbench import ITEMS, read_sets, run_smallbench
 from seqassay.prove.lm.splits import Method, evaluate_split
-from seqassay.prove.outputs import check_place, write_report_and_record
+from seqassay.prove.outputs import METRICS, check_place, write_report_and_record
 from seqassay.report.lm_evaluation import lm_evaluation_report
 from seqassay.text.probes import ProbeSet
 from seqassay.text.token_files import TokenFiles
@@ -51,7 +51,7 @@ def evaluate_lm(settings: LmEvaluateSettings, *, progress: RunProgress | None = 
     """
     progress = progress or RunProgress(unit="tokens")
     began = time.monotonic()
-    check_place(settings.output_dir, force=settings.force, what="evaluation", resume=settings.resume)
+    _check_place(settings)
     device = resolve_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -79,6 +79,18 @@ def evaluate_lm(settings: LmEvaluateSettings, *, progress: RunProgress | None = 
     check_record(record)
     write_report_and_record(settings.output_dir, REPORT, lm_evaluation_report(record), record)
     return LmEvaluation(record, settings.output_dir)
+
+
+def _check_place(settings: LmEvaluateSettings) -> None:
+    """Find what is in the way of the outputs; items of a stopped run are named as such."""
+    folder = settings.output_dir
+    is_stopped = (folder / ITEMS).exists() and not (folder / METRICS).exists()
+    if is_stopped and not (settings.force or settings.resume):
+        raise UsageError(
+            f"{folder}: holds an interrupted evaluation",
+            hint="go on with it (--resume), begin again (--force), or choose another --output-dir",
+        )
+    check_place(folder, force=settings.force, what="evaluation", resume=settings.resume)
 
 
 def _splits(
@@ -226,8 +238,8 @@ def _notes(record: Mapping[str, Any], checkpoint: Checkpoint, files: TokenFiles 
             notes.append(f"{name}: partial, the first {task['n']:,} of {task['rows']:,} rows were asked")
         if task["truncated_prompts"]:
             notes.append(
-                f"{name}: prompts longer than the context: {task['truncated_prompts']:,}; {task['cut_tokens']:,} tokens "
-                "were left out at their beginnings"
+                f"{name}: prompts longer than the context: {task['truncated_prompts']:,}; {task['cut_tokens']:,} "
+                "tokens were left out at their beginnings"
             )
         low, high = task["by_average"]["interval_95"]
         if low <= task["majority"]["value"]:

@@ -29,6 +29,7 @@ from seqassay.evaluate.smallbench import (
 from seqassay.measure.progress import RunProgress
 from seqassay.models.causal_lm import CausalLm
 from seqassay.prove.lm.settings import LmEvaluateSettings
+from seqassay.prove.outputs import METRICS
 from seqassay.text.probes import TASKS, ProbeItem, ProbeSet, ProbeTask, find_probes, read_probes
 from seqassay.text.tokenizer import TextTokenizer
 
@@ -187,6 +188,7 @@ def _begin(path: Path, digest: str, *, resume: bool) -> dict[str, ScoredItem]:
             found[item.id] = item
             kept += line
     path.parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / METRICS).unlink(missing_ok=True)  # an earlier record's items these are not
     path.write_text(kept, encoding="utf-8")
     return found
 
