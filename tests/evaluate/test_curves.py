@@ -27,9 +27,15 @@ def test_curves_are_those_of_scikit_learn(weighted: bool) -> None:
     assert curve.area == pytest.approx(reference.auc(x, y), abs=1e-12)
     curve = precision_recall_curve(labels, scores, weights, max_points=None)
     precision, recall, thresholds = reference.precision_recall_curve(labels, scores, sample_weight=weights)
-    assert np.allclose(curve.x, recall[:-1][::-1], atol=1e-12)
-    assert np.allclose(curve.y, precision[:-1][::-1], atol=1e-12)
-    assert np.array_equal(curve.thresholds, thresholds[::-1])
+    # The reference goes from the highest score to a precision of 1 where nothing is called; here that score's stays.
+    assert np.allclose(curve.x, recall[::-1], atol=1e-12)
+    assert np.allclose(curve.y, [precision[-2], *precision[:-1][::-1]], atol=1e-12)
+    assert np.array_equal(curve.thresholds, [np.inf, *thresholds[::-1]])
+
+
+def test_a_perfect_ranking_has_the_area_1() -> None:
+    labels, scores = [0] * 50 + [1] * 50, np.arange(100) / 100
+    assert roc_curve(labels, scores).area == precision_recall_curve(labels, scores).area == 1
 
 
 @pytest.mark.parametrize("n", [300, 20_000])
@@ -49,7 +55,7 @@ def test_thinned_curves_keep_their_ends_and_their_area(n: int, share: float, dis
     precision_recall = precision_recall_curve(labels, scores)
     assert len(precision_recall.x) <= 200
     assert precision_recall.area_of_points == pytest.approx(precision_recall.area, abs=AREA_KEPT)
-    assert precision_recall.x[-1] == 1
+    assert (precision_recall.x[0], precision_recall.x[-1]) == (0, 1)
 
 
 rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 200)), min_size=2, max_size=300).filter(

@@ -172,11 +172,17 @@ def test_shuffling_reaches_every_order() -> None:
 def test_made_up_sequences(tmp_path: Path) -> None:
     chunks = evaluation_chunks(read_labelled(write_split(tmp_path / "x.fa.gz", 3)), 150, seed=1)
     made: dict[str, Ragged] = {kind: bases for kind, _, bases in made_up_sequences(chunks, 150, n=8, seed=1)}
-    assert len(made) == 9
+    assert len(made) == 11
     for kind, bases in made.items():
         assert len(bases) == 8 and (bases.lengths == 150).all(), kind
         assert set(bases.values.tolist()) <= set(b"ACGT")
     gc = np.isin(made["random, 60% GC"].values, list(b"GC")).mean()
     assert 0.55 < gc < 0.65
+
+    def letters(bases: Ragged) -> list[Counter[int]]:
+        return sorted((Counter(one.tolist()) for one in bases), key=lambda counts: sorted(counts.items()))
+
+    for name in ("viral", "other"):  # all of them are of the same real fragments
+        assert letters(made[f"bases shuffled, {name}"]) == letters(made[f"reversed, {name}"])
     most = max(Counter(made["one base repeated"].to_bytes()[0]).values())
     assert most >= 0.9 * 150

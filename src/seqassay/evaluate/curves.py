@@ -72,15 +72,22 @@ def precision_recall_curve(
     *,
     max_points: int | None = MAX_POINTS,
 ) -> Curve:
-    """Recall and precision, from the highest score on; where nothing is called there is no precision, and no point.
+    """Recall and precision, from the highest score on, whose precision is carried back to where nothing is called.
 
-    Thinned as `roc_curve`. Its area is not average precision, which takes steps for lines.
+    So the area of a perfect ranking is 1. It is not average precision else, which takes steps for lines. Thinned as
+    `roc_curve`.
     """
     true_K, false_K, ranking = _one_pass(labels, scores, weights)
     called_K = true_K + false_K
     kept = np.flatnonzero(called_K > 0)
+    precision = true_K[kept] / called_K[kept]
     thresholds = ranking.sorted_scores[ranking.bounds_K[kept - 1]]
-    return _curve(true_K[kept] / true_K[-1], true_K[kept] / called_K[kept], thresholds, max_points)
+    return _curve(
+        np.concatenate([[0.0], true_K[kept] / true_K[-1]]),
+        np.concatenate([precision[:1], precision]),
+        np.concatenate([[np.inf], thresholds]),
+        max_points,
+    )
 
 
 def histogram(probabilities: npt.ArrayLike, *, bins: int = HISTOGRAM_BINS) -> tuple[FloatArray, IntArray]:
