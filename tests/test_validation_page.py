@@ -85,4 +85,4 @@ def test_every_command_of_the_page(folder: Path) -> None:
     assert "MISSING" not in gates.values()
     page = (folder / "decision.html").read_text(encoding="utf-8")
     assert halted in page
-    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)  # it needs no network
+    assert not re.search(r'(src|href)="(?!#)', page)  # it needs no network

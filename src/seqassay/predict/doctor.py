@@ -48,6 +48,7 @@ EXTRAS = {
     "h5": ("h5py",),
     "train": ("lightning", "sklearn", "Bio"),
     "text": ("pyarrow",),
+    "tracking": ("tensorboard", "wandb", "mlflow"),
     "report": ("matplotlib",),
     "scan": ("ruptures", "matplotlib"),
     "reference": ("esm", "transformers", "Bio"),
