@@ -134,7 +134,7 @@ def random_weights(folder: Path, tokenizer: Tokenizer, shape: Shape) -> tuple[Re
         token_dropout=True,
     )
     torch.save({"model": protein.state_dict(), "cfg": {"model": cfg}}, files.esm2)
-    torch.save(head, files.classifier)
+    torch.save(head.state_dict(), files.classifier)
     bundle = write_bundle(
         folder / "bundle", name="random", nucleotide=nucleotide, protein=files.esm2, head=head,
         chunk_length=CHUNK_LENGTH,

@@ -21,9 +21,11 @@ from tokenizers.trainers import BpeTrainer
 from seqassay.cli.main import main
 from seqassay.models.bundle import BUNDLE_FILE, digest_of, write_bundle
 from seqassay.models.calibration import Calibration
+from seqassay.models.causal_lm import CausalLm, CausalLmConfig
 from seqassay.models.dnabert import Dnabert, DnabertConfig
 from seqassay.models.esm2 import Esm2, Esm2Config
 from seqassay.models.head import ClassifierHead
+from seqassay.models.lm_files import build_lm
 from seqassay.models.weights import save_dnabert, save_esm2
 
 Run = Callable[..., tuple[int, str, str]]
@@ -129,3 +131,12 @@ def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         return code, *capsys.readouterr()
 
     return run
+
+
+def sharp_lm(config: CausalLmConfig) -> CausalLm:
+    """A language model as after training: what comes before a token matters."""
+    model = build_lm(config, seed=1).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(8 if weight.ndim == 2 else 1)
+    return model

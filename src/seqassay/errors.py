@@ -16,6 +16,7 @@ code  meaning
 
 from __future__ import annotations
 
+from importlib import util
 from pathlib import Path
 
 
@@ -79,6 +80,19 @@ class MissingExtraError(UsageError):
             hint=f"install it with: pip install 'seqassay[{extra}]'",
         )
         self.package, self.extra = package, extra
+
+
+def require_package(module: str, *, extra: str, purpose: str, package: str | None = None) -> None:
+    """Find out before the work whether an optional package is there, without importing it.
+
+    Args:
+        package: its name on the registry, where that is not the module's.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if util.find_spec(module) is None:
+        raise MissingExtraError(package or module, extra=extra, purpose=purpose)
 
 
 class StoppedError(SeqassayError):

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqassay.engine import embedding_files
 from seqassay.engine.embedding_files import SUFFIXES, EmbeddingWriter, read_embeddings
 from seqassay.errors import InputError, MissingExtraError, ResourceError, UsageError
 
@@ -135,7 +134,7 @@ def test_outputs_that_cannot_be(tmp_path: Path, name: str, message: str):
 
 
 def test_h5_without_its_package_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(embedding_files.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError) as caught:
         write(tmp_path / "a.h5", [])
     assert "pip install 'seqassay[h5]'" in str(caught.value)

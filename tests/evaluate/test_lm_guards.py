@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import sharp_lm
 from torch import Tensor
 
 from seqassay.evaluate.lm_guards import LmGuardError, Score, Tokens, check_causality, check_labels, check_untrained_loss
@@ -23,10 +24,7 @@ MODEL = build_lm(CausalLmConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2,
 UNTIED = build_lm(
     CausalLmConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2, d_ff=24, context=16, tied=False), seed=1
 ).eval()
-SHARP = build_lm(MODEL.config, seed=1).eval()  # as after training: attention that matters
-with torch.no_grad():
-    for weight in SHARP.parameters():
-        weight.mul_(8 if weight.ndim == 2 else 1)
+SHARP = sharp_lm(MODEL.config)
 
 
 def encode(tokens_SL: Tokens) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import sharp_lm
 
 from seqassay.evaluate import perplexity as module
 from seqassay.evaluate.lm_guards import LmGuardError
@@ -35,16 +36,7 @@ TOKENS = np.random.default_rng(3).integers(0, V, 61).astype(np.uint16)
 SPANS = [(0, 5), (5, 6), (6, 30), (30, 61)]
 
 
-def sharp_model(config: CausalLmConfig = CONFIG) -> CausalLm:
-    """As after training: what comes before matters."""
-    model = build_lm(config, seed=1).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(8 if weight.ndim == 2 else 1)
-    return model
-
-
-MODEL = sharp_model()
+MODEL = sharp_lm(CONFIG)
 
 
 def scored(stride: int, prefix_id: int | None, batch_tokens: int, model: CausalLm = MODEL) -> tuple[np.ndarray, ...]:
@@ -60,7 +52,7 @@ def scored(stride: int, prefix_id: int | None, batch_tokens: int, model: CausalL
 @pytest.mark.parametrize("stride", [1, 3, 8])
 def test_losses_are_those_of_each_window_alone_in_float64(stride: int, prefix_id: int | None) -> None:
     losses, ranks = scored(stride, prefix_id, 1000)
-    in_float64 = sharp_model().double()
+    in_float64 = sharp_lm(CONFIG).double()
     n_checked = 0
     for window in evaluation_windows(SPANS, context_tokens=8, stride_tokens=stride, has_prefix=prefix_id is not None):
         text = [int(token) for token in TOKENS[window.start + window.has_prefix : window.stop]]
@@ -102,7 +94,7 @@ def test_a_model_of_equal_logits_is_right_as_often_as_argmax_is() -> None:
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:
-    broken = sharp_model()
+    broken = sharp_lm(CONFIG)
     with torch.no_grad():
         broken.head_weight_VD[0] = torch.nan
     with pytest.raises(LmGuardError, match="the loss of token 1 is nan\nlikely bug: weights"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support import sharp_lm
 
 from seqassay.evaluate.lm_guards import LmGuardError
 from seqassay.evaluate.smallbench import (
@@ -18,8 +19,7 @@ from seqassay.evaluate.smallbench import (
     score_questions,
 )
 from seqassay.models.attention import PackedLayout
-from seqassay.models.causal_lm import CausalLm, CausalLmConfig
-from seqassay.models.lm_files import build_lm
+from seqassay.models.causal_lm import CausalLmConfig
 from seqassay.text.tokenizer import TextTokenizer
 from seqassay.text.tokenizer_training import character_tokenizer, train_bytes_bpe
 
@@ -27,19 +27,11 @@ V = 41
 CONFIG = CausalLmConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2, d_ff=24, context=12)
 
 
-def sharp_model() -> CausalLm:
-    model = build_lm(CONFIG, seed=1).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(8 if weight.ndim == 2 else 1)
-    return model
-
-
-MODEL = sharp_model()
+MODEL = sharp_lm(CONFIG)
 
 
 def by_hand(one: Question) -> list[float]:
-    model = sharp_model().double()
+    model = sharp_lm(CONFIG).double()
     found = []
     for which, continuation in enumerate(one.continuations):
         prompt = one.prompts[which if len(one.prompts) > 1 else 0]
@@ -77,7 +69,7 @@ def test_log_probabilities_are_those_of_whole_sequences_in_float64(questions: li
 
 
 def test_a_number_that_is_none_is_refused() -> None:
-    broken = sharp_model()
+    broken = sharp_lm(CONFIG)
     with torch.no_grad():
         broken.head_weight_VD[0] = torch.nan
     with pytest.raises(LmGuardError, match="the log-probability of a continuation is nan"):

@@ -15,7 +15,6 @@ from seqassay.errors import MissingExtraError, UsageError
 from seqassay.models.attention import PackedLayout
 from seqassay.models.causal_lm import CausalLmConfig
 from seqassay.models.lm_files import build_lm
-from seqassay.train import lm_loggers
 from seqassay.train.lm_dev import DevSet, perplexity_of
 from seqassay.train.lm_kill import Baseline, KillRule, read_baseline
 from seqassay.train.lm_loggers import require_loggers
@@ -152,6 +151,6 @@ def test_perplexity_does_not_overflow() -> None:
 
 
 def test_a_logger_that_is_not_installed_is_an_error_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lm_loggers.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'seqassay\[tracking\]'"):
         require_loggers(["mlflow"])

@@ -28,7 +28,6 @@ import struct
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from importlib import util
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
@@ -37,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqassay.durable import disk_errors, sync
-from seqassay.errors import InputError, MissingExtraError, UsageError
+from seqassay.errors import InputError, UsageError, require_package
 from seqassay.sequences.ragged import Ragged
 
 SUFFIXES = (".safetensors", ".npz", ".h5")
@@ -133,8 +132,8 @@ def check_output(path: Path, *, force: bool) -> None:
         raise UsageError(f"{path}: there is no folder {path.parent}", hint=f"make it first: mkdir -p {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UsageError(f"{path}: cannot write into {path.parent}", hint="choose another place")
-    if path.suffix == ".h5" and util.find_spec("h5py") is None:
-        raise MissingExtraError("h5py", extra="h5", purpose="writing .h5")
+    if path.suffix == ".h5":
+        require_package("h5py", extra="h5", purpose="writing .h5")
 
 
 def read_embeddings(path: Path | str) -> tuple[list[str], Rows, dict[str, str]]:
@@ -324,8 +323,7 @@ def _read_npz(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
 
 
 def _read_h5(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    if util.find_spec("h5py") is None:
-        raise MissingExtraError("h5py", extra="h5", purpose="reading .h5")
+    require_package("h5py", extra="h5", purpose="reading .h5")
     import h5py
 
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass
-from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +15,7 @@ import seqassay
 from seqassay.config import check_at_least, settings_as_json
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors
 from seqassay.engine.precision import resolve_device
-from seqassay.errors import InputError, MissingExtraError, ModelError, UsageError
+from seqassay.errors import InputError, ModelError, UsageError, require_package
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.models.bundle import Bundle, write_bundle
 from seqassay.models.head import ClassifierHead
@@ -117,7 +116,7 @@ def train_head(settings: HeadSettings) -> HeadResult:
         ModelError: a loss or weights that are not finite; names the step.
         ResourceError: the disk is full; what was committed is kept.
     """
-    require_lightning()
+    require_package("lightning", extra="train", purpose="training a head")
     recipe = settings.resolved_recipe()
     device = resolve_device(settings.device)
     if settings.threads is not None:
@@ -198,16 +197,6 @@ def finish(settings: HeadSettings, sets: Sets, head: ClassifierHead, record: dic
         bundle = bundle_with(settings, sets.train)
         record["bundle"] = {"name": bundle.name, "path": str(bundle.path), "digest": bundle.digest}
     return bool(to_test or to_bundle)
-
-
-def require_lightning() -> None:
-    """Say how to install what training needs.
-
-    Raises:
-        MissingExtraError: with the command.
-    """
-    if util.find_spec("lightning") is None:
-        raise MissingExtraError("lightning", extra="train", purpose="training a head")
 
 
 def check_output(settings: HeadSettings) -> None:

@@ -12,13 +12,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqassay.config import option_name, settings_as_json
 from seqassay.durable import disk_errors
-from seqassay.errors import MissingExtraError, SeqassayError, UsageError
+from seqassay.errors import SeqassayError, UsageError, require_package
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.measure.schema import check_schema
 from seqassay.models.lm_files import BEST_OF_TRAINING, save_lm
@@ -79,7 +78,7 @@ def train_lm(
         DivergedError: a loss is not finite; names step and learning rate. The last checkpoint stays.
         ResourceError: the disk is full; the last checkpoint stays.
     """
-    require_lightning()
+    require_package("lightning", extra="train", purpose="training a language model")
     require_loggers(settings.loggers)
     rule = None
     if settings.baseline is not None:
@@ -217,7 +216,7 @@ def _ending(
 
 def find_rate(settings: LmTrainSettings, plan: LmPlan | None = None) -> RateCurve:
     """The learning-rate finder's curve, also written to ``lr_find.json``; trains a copy, a hundred steps at most."""
-    require_lightning()
+    require_package("lightning", extra="train", purpose="training a language model")
     from seqassay.train.lm_checks import find_learning_rate
 
     folder = settings.output_dir
@@ -242,22 +241,12 @@ def find_rate(settings: LmTrainSettings, plan: LmPlan | None = None) -> RateCurv
 
 def check_overfit(settings: LmTrainSettings, plan: LmPlan | None = None) -> OverfitResult:
     """A copy of the model learns a few windows by heart, or an error says what is likely wrong; writes nothing."""
-    require_lightning()
+    require_package("lightning", extra="train", purpose="training a language model")
     from seqassay.train.lm_checks import overfit_one_batch
 
     start = prepare(settings, plan)
     model = start.model.to(start.device)
     return overfit_one_batch(model, start.windows, settings, device=start.device, context=start.context)
-
-
-def require_lightning() -> None:
-    """Say how to install what training needs.
-
-    Raises:
-        MissingExtraError: with the command.
-    """
-    if util.find_spec("lightning") is None:
-        raise MissingExtraError("lightning", extra="train", purpose="training a language model")
 
 
 def check_folder(folder: Path) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import util
 from pathlib import Path
 from typing import Any
 
-from seqassay.errors import MissingExtraError
+from seqassay.errors import require_package
 from seqassay.train.lm_settings import LoggerName
 
 TRACKING_EXTRA = "tracking"
@@ -20,8 +19,7 @@ def require_loggers(names: Sequence[LoggerName]) -> None:
         MissingExtraError: with the command.
     """
     for name in names:
-        if util.find_spec(name) is None:
-            raise MissingExtraError(name, extra=TRACKING_EXTRA, purpose=f"--logger {name}")
+        require_package(name, extra=TRACKING_EXTRA, purpose=f"--logger {name}")
 
 
 def make_loggers(names: Sequence[LoggerName], folder: Path) -> list[Any]:

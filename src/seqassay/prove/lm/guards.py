@@ -92,7 +92,12 @@ def run_guards(
 def _ran(name: str, says: str, check: Callable[[], float | None]) -> dict[str, Any]:
     began = time.monotonic()
     value = check()
-    return {"name": name, "says": says, "value": value, "passed": True, "wall_s": round(time.monotonic() - began, 3)}
+    return _passed(name, says, value, time.monotonic() - began)
+
+
+def _passed(name: str, says: str, value: float | None, wall_s: float = 0.0) -> dict[str, Any]:
+    """The record's row of a guard that held; one that doesn't raises."""
+    return {"name": name, "says": says, "value": value, "passed": True, "wall_s": round(wall_s, 3)}
 
 
 def check_every_token_scored(sums: UnitSums, split: SplitTokens, *, windows: str, has_prefix: bool) -> dict[str, Any]:
@@ -110,13 +115,7 @@ def check_every_token_scored(sums: UnitSums, split: SplitTokens, *, windows: str
             f"has {expected:,} to score",
             hint="likely bug: windows leave tokens out, or padding is counted",
         )
-    return {
-        "name": f"scored tokens of {split.name}",
-        "says": "every token of the text is scored exactly once",
-        "value": float(expected),
-        "passed": True,
-        "wall_s": 0.0,
-    }
+    return _passed(f"scored tokens of {split.name}", "every token of the text is scored exactly once", float(expected))
 
 
 def check_text(split: SplitTokens, n_bytes: int, n_words: int) -> dict[str, Any]:
@@ -131,10 +130,4 @@ def check_text(split: SplitTokens, n_bytes: int, n_words: int) -> dict[str, Any]
             f"{split.n_bytes:,} in {split.n_words:,}",
             hint="likely bug: tokens were lost or doubled, or are another tokenizer's",
         )
-    return {
-        "name": f"text of {split.name}",
-        "says": "the scored tokens spell the bytes and words of the text",
-        "value": float(n_bytes),
-        "passed": True,
-        "wall_s": 0.0,
-    }
+    return _passed(f"text of {split.name}", "the scored tokens spell the bytes and words of the text", float(n_bytes))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from seqassay.errors import MissingExtraError, UsageError
+from seqassay.errors import UsageError, require_package
 from seqassay.models import names
 from seqassay.models.bundle import Bundle
 from seqassay.models.dnabert import Dnabert
@@ -26,7 +25,7 @@ _TOKEN_DROPOUT = 0.88  # fair-esm scales embeddings by this; ours are scaled onc
 
 @dataclass(frozen=True)
 class ReferenceFiles:
-    """What the procedure loads: published layouts, and the classifier as a whole module."""
+    """What the procedure loads: published layouts, and the head's tensors; its authors unpickle a whole module."""
 
     dnabert: Path
     tokenizer: Path
@@ -43,8 +42,7 @@ def check_reference(bundle: Bundle) -> None:
         UsageError: the bundle asks for what the published procedure does not do.
     """
     for module, package in PACKAGES.items():
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(package, extra="reference", purpose="--reference")
+        require_package(module, package=package, extra="reference", purpose="--reference")
     for what, found, known in (
         ("genetic code", bundle.genetic_code, 1),
         ("ambiguity rule", bundle.ambiguity, "drop"),
@@ -66,7 +64,7 @@ def write_reference_files(bundle: Bundle, folder: Path) -> ReferenceFiles:
     torch.save(_published_dnabert(nucleotide), files.dnabert)
     shutil.copyfile(bundle.nucleotide_path / "tokenizer.json", files.tokenizer)
     torch.save(_fair_esm(protein), files.esm2)
-    torch.save(bundle.load_head(), files.classifier)
+    torch.save(bundle.load_head().state_dict(), files.classifier)
     return files
 
 

@@ -12,6 +12,7 @@ Needs the packages of the extra ``reference``.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from Bio import SeqIO
 from Bio.SeqRecord import SeqRecord
 from torch import Tensor
 
-from seqassay.models.head import ClassifierHead
+from seqassay.models.weights import head_from_tensors
 from seqassay.prove.pipeline.reference_dnabert import UnpaddingDnabert
 from seqassay.prove.pipeline.reference_files import ReferenceFiles
 from seqassay.sequences.chunking import ChunkRule, chunk
@@ -149,7 +150,8 @@ def esm_features(fasta: Path, output: Path, files: ReferenceFiles) -> None:
 def load_fair_esm(path: Path) -> tuple[Any, Any]:
     """fair-esm's model and alphabet, as its loader makes them; other inner widths than its own are set up here."""
     esm = importlib.import_module("esm")
-    read = torch.load(path, weights_only=False)  # as fair-esm reads its files, which hold a Namespace
+    with torch.serialization.safe_globals([argparse.Namespace]):  # fair-esm's files hold their shape as one
+        read = torch.load(path, weights_only=True)
     d_ff, d_model = read["model"]["layers.0.fc1.weight"].shape
     if d_ff == 4 * d_model:
         model, alphabet = esm.pretrained.load_model_and_alphabet_core(path.stem, read)
@@ -198,8 +200,7 @@ class _Merged(torch.utils.data.Dataset[tuple[Tensor, str]]):
 
 def classify(merged: list[Path], files: ReferenceFiles, output: Path) -> Path:
     """The classifier's label and both probabilities of every frame."""
-    model: ClassifierHead = torch.load(files.classifier, weights_only=False)
-    model.eval()
+    model = head_from_tensors(torch.load(files.classifier, weights_only=True), files.classifier)
     rows: list[tuple[str, str, Any]] = []
     with torch.no_grad():
         for features, names in torch.utils.data.DataLoader(_Merged(merged), batch_size=CLASSIFIER_BATCH):
