@@ -1,0 +1,1 @@
+"""`seqassay lm sweep`: many trainings of one question, and what they decide."""
