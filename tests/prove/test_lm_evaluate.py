@@ -66,7 +66,8 @@ def model(tmp_path: Path, tokens: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, tokens: Path, model: Path) -> Callable[..., dict[str, Any]]:
     def evaluate(**options: Any) -> dict[str, Any]:
-        given = {"checkpoint": model, "inputs": (str(tokens),), "device": "cpu", "force": True, **options}
+        given = {"checkpoint": model, "inputs": (str(tokens),), "device": "cpu", "force": True, "skip_profiling": True}
+        given |= options
         return evaluate_lm(LmEvaluateSettings(output_dir=tmp_path / "out", **given)).record
 
     return evaluate
@@ -255,7 +256,7 @@ def test_what_cannot_be_evaluated(run: Callable[..., Any], tokens: Path, model: 
             run(**options)
     assert not (tmp_path / "out").exists()
     wrong: tuple[dict[str, Any], ...] = ({"batch": 0}, {"top_k": (0,)}, {"top_k": (2, 2)}, {"max_batches": 0})
-    for options in (*wrong, {"inputs": ()}):
+    for options in (*wrong, {"inputs": (), "skip_profiling": True}):
         given: dict[str, Any] = {"checkpoint": model, "inputs": ("x",), "output_dir": tmp_path, **options}
         with pytest.raises(UsageError):
             LmEvaluateSettings(**given)

@@ -47,7 +47,7 @@ def run(tmp_path: Path, probes: Path) -> Callable[..., dict[str, Any]]:
     def evaluate(**options: Any) -> dict[str, Any]:
         given: dict[str, Any] = {
             "checkpoint": tmp_path / "model", "output_dir": tmp_path / "out", "probes": (str(probes),), "batch": 200,
-            "device": "cpu", "force": not options.get("resume"), **options,
+            "device": "cpu", "force": not options.get("resume"), "skip_profiling": True, **options,
         }  # fmt: skip
         return evaluate_lm(LmEvaluateSettings(**given)).record
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_asked(run: Callable[..., Any], probes: Path, tmp_path: P
         run(probes=(str(tmp_path / "bad"),))
     model = tmp_path / "model"
     wrong: tuple[dict[str, Any], ...] = (
-        {"shots": -1}, {"max_samples": 0}, {"probes": ()}, {"probes": (), "inputs": ("x",), "shots": 1},
+        {"shots": -1}, {"max_samples": 0}, {"probes": (), "skip_profiling": True}, {"probes": (), "inputs": ("x",), "shots": 1},
         {"force": True, "resume": True},
     )  # fmt: skip
     for options in wrong:
