@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -15,6 +17,16 @@ def test_the_peak_is_in_bytes_and_follows_an_allocation() -> None:
     filler = np.ones(before // 8 + 25_000_000)  # a little more than all that was ever held
     assert peak_memory_bytes() >= filler.nbytes
     assert before > 20_000_000  # a Python with numpy and torch holds more than 20 MB
+
+
+def test_the_peak_is_not_that_of_the_process_that_started_this_one() -> None:
+    words = "from seqassay.measure.monitor import peak_memory_bytes as peak; print(peak())"
+    alone = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    words = (
+        f"import subprocess, sys, numpy; x = numpy.ones(80_000_000); subprocess.run([sys.executable, '-c', {words!r}])"
+    )
+    started = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert int(started.stdout) < int(alone.stdout) + 320_000_000  # of the 640 MB that its parent holds
 
 
 def test_the_cpu_has_no_device_memory() -> None:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident set of this process so far, in bytes (``ru_maxrss`` is in KiB on Linux, bytes on macOS)."""
+    """Largest resident set of this process so far, in bytes.
+
+    On Linux ``VmHWM``: there ``ru_maxrss`` of a process begins with the peak of the one that started it. Elsewhere
+    ``ru_maxrss`` (KiB, bytes on macOS).
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

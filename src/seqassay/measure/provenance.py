@@ -64,13 +64,16 @@ def processor_name() -> str:
 def git_commit() -> str | None:
     """The commit of the checkout that this package is run from (``-dirty`` if it has changes); None if installed."""
     source = Path(seqassay.__file__).resolve().parent
-    if not (source.parents[1] / ".git").exists():
-        return None
+    return commit_of(source) if (source.parents[1] / ".git").exists() else None
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit of the checkout that a folder is in (``-dirty`` if files below it have changes); None outside one."""
     try:
-        commit = _git(source, "rev-parse", "HEAD")
-        changes = _git(source, "status", "--porcelain", "--untracked-files=no", "--", ".")
+        commit = _git(folder, "rev-parse", "HEAD")
+        changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.SubprocessError):
-        return None  # no git on this machine, or a checkout it won't read: the commit is simply not known
+        return None  # no checkout, no git on this machine, or one it won't read: the commit is simply not known
     return f"{commit}-dirty" if changes else commit
 
 
@@ -80,7 +83,14 @@ def utc_now() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    done = subprocess.run(
+        ["git", "-c", "core.fsmonitor=false", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
     return done.stdout.strip()
 
 

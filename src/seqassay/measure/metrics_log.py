@@ -1,0 +1,103 @@
+"""Metrics as they come: kept by name and place, with mean, least and greatest; JSONL history and a JSON summary."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqassay.durable import write_durably
+from seqassay.errors import SeqassayError
+
+Label = str | int
+
+
+class MetricsLog:
+    """Rows of numbers, each with labels that say what they are of, such as a part and a shape.
+
+    What a summary says is worked out from the rows, so that history and summary can't differ.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._rows: list[dict[str, Any]] = []
+        for row in rows:
+            self.add(row["values"], **row["labels"])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, values: Mapping[str, float], **labels: Label) -> None:
+        """Keep a row.
+
+        Raises:
+            SeqassayError: a value that is no finite number; it is not kept.
+        """
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                place = ", ".join(f"{key} {label}" for key, label in labels.items())
+                raise SeqassayError(f"{name} came out as {value}{f' ({place})' if place else ''}: it is no figure")
+        self._rows.append({"labels": dict(labels), "values": dict(values)})
+
+    def extend(self, other: MetricsLog) -> None:
+        """Keep another log's rows after those here."""
+        self._rows += other.rows()
+
+    def rows(self, **labels: Label) -> list[dict[str, Any]]:
+        """Rows with these labels (and any others), in the order they came."""
+        return [row for row in self._rows if labels.items() <= row["labels"].items()]
+
+    def values(self, name: str, **labels: Label) -> list[float]:
+        """Every value of a metric in rows with these labels."""
+        return [row["values"][name] for row in self.rows(**labels) if name in row["values"]]
+
+    def figure(self, name: str, **labels: Label) -> dict[str, Any]:
+        """Mean of a metric with n, standard deviation, least and greatest; one value has no deviation.
+
+        Raises:
+            SeqassayError: there is no value.
+        """
+        found = np.asarray(self.values(name, **labels), np.float64)
+        if not len(found):
+            raise SeqassayError(f"no value of {name} was kept for {labels}")
+        return {
+            "value": math.fsum(found.tolist()) / len(found),
+            "n": len(found),
+            "sd": float(found.std(ddof=1)) if len(found) > 1 else None,
+            "min": float(found.min()),
+            "max": float(found.max()),
+        }
+
+    def summary(self, *, by: Iterable[str]) -> list[dict[str, Any]]:
+        """Figures of all metrics, for each combination of these labels."""
+        by = tuple(by)
+        groups = dict.fromkeys(tuple((key, row["labels"].get(key)) for key in by) for row in self._rows)
+        found = []
+        for group in groups:
+            labels = {key: label for key, label in group if label is not None}
+            names = dict.fromkeys(name for row in self.rows(**labels) for name in row["values"])
+            found.append({**labels, **{name: self.figure(name, **labels) for name in names}})
+        return found
+
+    def write_history(self, path: Path) -> None:
+        """One line of JSON a row, labels first; the file is whole or as it was before.
+
+        Raises:
+            OSError: the disk is full, or nobody may write there.
+        """
+        write_durably(path, self._lines())
+
+    def write_summary(self, path: Path, *, by: Iterable[str]) -> None:
+        """`summary` as JSON.
+
+        Raises:
+            OSError: the disk is full, or nobody may write there.
+        """
+        write_durably(path, [(json.dumps(self.summary(by=by), indent=1, allow_nan=False) + "\n").encode()])
+
+    def _lines(self) -> Iterator[bytes]:
+        for row in self._rows:
+            yield (json.dumps({**row["labels"], **row["values"]}, allow_nan=False) + "\n").encode()
