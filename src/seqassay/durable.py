@@ -97,7 +97,7 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def disk_errors(resume_command: str = "", *, path: Path | None = None) -> Iterator[None]:
-    """Turn an ``OSError`` into what the user can act on: a full disk (exit code 4), a forbidden place (2), others (1).
+    """Turn an ``OSError`` into what the user can act on: a full disk or memory (exit code 4), a forbidden place (2).
 
     Args:
         resume_command: how to go on once there is room.
@@ -114,4 +114,6 @@ def disk_errors(resume_command: str = "", *, path: Path | None = None) -> Iterat
             raise ResourceError(f"{place}the disk is full ({text})", hint=hint) from error
         if error.errno in _FORBIDDEN:
             raise UsageError(f"{place}cannot write there ({text})", hint="choose another place") from error
+        if error.errno == errno.ENOMEM:
+            raise ResourceError(f"{place}out of memory ({text})", hint="use a machine with more memory") from error
         raise SeqassayError(f"{place}{text}") from error

@@ -2,16 +2,16 @@
 
 Exit codes of every command:
 
-====  =======================================================
+====  ==============================================================================================
 code  meaning
-====  =======================================================
+====  ==============================================================================================
 0     done
 1     failure that is none of those below
 2     bad usage or bad input (files, settings, models)
-3     stopped before the end; ``--resume`` goes on from there
+3     stopped before the end (SIGTERM, Ctrl-C); says whether it goes on from there or begins again
 4     out of memory or out of disk
 5     a gate failed
-====  =======================================================
+====  ==============================================================================================
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def require_package(module: str, *, extra: str, purpose: str, package: str | Non
 
 
 class StoppedError(SeqassayError):
-    """The run was stopped (SIGTERM, Ctrl-C) after its last whole shard; it can be resumed."""
+    """The command was stopped (SIGTERM, Ctrl-C); the message says what is kept, the hint how to go on."""
 
     exit_code = 3
 

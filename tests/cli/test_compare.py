@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
+from seqassay import durable
 from seqassay.cli.main import build_app
+from seqassay.predict.stop import StopRequested
 from seqassay.prove.compare.settings import CompareSettings
+from seqassay.train.output_folder import only_writer
 
 HEADER = "Sequence_ID\tPrediction\tscore1\tscore2\n"
 
@@ -157,12 +161,52 @@ def test_every_option_is_a_setting_and_every_setting_an_option() -> None:
     assert {parameter.name for parameter in command.params} - {"progress"} == fields
 
 
-def test_a_stopped_comparison_ends_with_1_and_writes_nothing(compare, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_comparison_ends_with_3_and_writes_nothing(compare, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
     monkeypatch.setattr("seqassay.prove.compare.command.compare_tables", stopped)
-    assert compare() == 1
-    assert "stopped (SIGTERM); the comparison was not finished" in capsys.readouterr().err
+    assert compare() == 3
+    assert "stopped by SIGTERM; the comparison was not finished" in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), StopRequested("SIGTERM")])
+def test_a_full_disk_or_a_stop_while_outputs_are_written_leaves_what_was_there(
+    compare, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    assert compare() == 0
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    write_frames("b.txt", 1000, flipped=100)
+    staged: list[str] = []
+
+    def third_fails(path: Path, pieces: Iterable[bytes]) -> int:
+        staged.append(path.name)
+        if len(staged) == 3:
+            raise error
+        return durable.stage(path, pieces)
+
+    monkeypatch.setattr("seqassay.prove.outputs.stage", third_fails)
+    assert compare("--force") == (4 if isinstance(error, OSError) else 3)
+    assert staged == ["mismatches.tsv", "comparison_report.md", "metrics.json"]
+    assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
+
+
+def test_of_two_comparisons_in_one_folder_the_later_is_refused(
+    compare, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both began when the folder was empty; the other one is writing, or ended first."""
+    with only_writer(Path("out")):
+        assert compare() == 2
+    assert "out: another run is working there" in capsys.readouterr().err
+    assert list(Path("out").iterdir()) == []
+
+    with monkeypatch.context() as patched:
+        others = Path("out/metrics.json")
+        patched.setattr("seqassay.prove.compare.command.check_record", lambda _: others.write_text("the other's"))
+        assert compare() == 2
+    assert "out: the output folder is not empty (it holds metrics.json)" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in Path("out").iterdir()] == [("metrics.json", "the other's")]
+    assert compare("--force") == 0
+    assert record()["kind"] == "comparison"

@@ -153,6 +153,6 @@ def test_sigterm_ends_it_with_nothing_half_written(tiny_bundle: Path, tmp_path: 
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         errors = process.stderr.read()
-        assert process.wait(30) == 1
+        assert process.wait(30) == 3
     assert "was not written" in errors
     assert list(tmp_path.iterdir()) == []

@@ -149,14 +149,14 @@ def test_every_option_is_a_setting_and_every_setting_an_option() -> None:
     assert {parameter.name for parameter in command.params} - {"progress"} == fields
 
 
-def test_a_stopped_evaluation_ends_with_1_and_writes_nothing(evaluate, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_evaluation_ends_with_3_and_writes_nothing(evaluate, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
     monkeypatch.setattr("seqassay.prove.contender.score_test_set", stopped)
-    assert evaluate() == 1
-    assert "stopped (SIGTERM); the evaluation was not finished" in capsys.readouterr().err
+    assert evaluate() == 3
+    assert "stopped by SIGTERM; the evaluation was not finished" in capsys.readouterr().err
     assert not Path("out").exists()
 
 

@@ -19,6 +19,7 @@ from seqassay.cli.main import build_app
 from seqassay.measure.schema import check_schema
 from seqassay.prove.comparison import OF_HEADS
 from seqassay.prove.gates.settings import GateSettings
+from seqassay.train.output_folder import only_writer
 
 EXAMPLE = Path(__file__).parents[2] / "examples/gates.yaml"
 CODONS = {"viral": ("ATG", "GAT", "AAA", "TTT", "GTT"), "other": ("GCC", "CGC", "GGC", "CTG", "GAG")}
@@ -133,6 +134,22 @@ def test_without_a_baseline_the_drop_is_missing(records: None, run: Callable[...
     Path("gates.yaml").write_text("gates:\n  drop: {metric: accuracy_drop, below: 0.05}\n")
     assert run("gate", "evaluation", "--gates", "gates.yaml") == 5
     assert "evaluation/metrics.json: holds no accuracy_drop" in capsys.readouterr().out
+
+
+def test_of_two_gates_in_one_folder_the_later_is_refused(
+    records: None, run: Callable[..., int], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both began when the folder was empty; the other one is writing, or ended first."""
+    Path("gates.yaml").write_text("gates:\n  time: {metric: wall_time, below: 9999}\n")
+    words = ("gate", "float32", "--gates", "gates.yaml", "-o", "gates")
+    with only_writer(Path("gates")):
+        assert run(*words) == 2
+    assert "gates: another run is working there" in capsys.readouterr().err
+    others = Path("gates/metrics.json")
+    monkeypatch.setattr("seqassay.prove.gates.command.check_record", lambda _: others.write_text("the other's"))
+    assert run(*words) == 2
+    assert "gates: the output folder is not empty (it holds metrics.json)" in capsys.readouterr().err
+    assert others.read_text() == "the other's"
 
 
 def test_the_options_are_the_settings() -> None:

@@ -127,6 +127,8 @@ def limited(encoder: Encoder, limit: int, error=torch.OutOfMemoryError, message=
         (MemoryError, ""),
         (RuntimeError, "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
         (RuntimeError, "DefaultCPUAllocator: not enough memory: you tried to allocate 5 bytes."),
+        (RuntimeError, "could not create a primitive"),
+        (RuntimeError, "std::bad_alloc"),
     ],
 )
 def test_out_of_memory_halves_the_budget_and_goes_on(protein, error, message, caplog):

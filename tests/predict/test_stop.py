@@ -20,6 +20,21 @@ def test_a_signal_is_an_exception_and_the_handlers_come_back(number: signal.Sign
     assert {n: signal.getsignal(n) for n in before} == before
 
 
+def test_one_block_within_another_raises_once_and_a_second_signal_acts_as_before_both() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StopRequested), stop_on_signals():
+        try:
+            with stop_on_signals():
+                os.kill(os.getpid(), signal.SIGTERM)
+                signal.pause()
+        finally:
+            assert signal.getsignal(signal.SIGTERM) == before
+    with stop_on_signals():
+        with stop_on_signals():
+            pass
+        assert signal.getsignal(signal.SIGTERM) != before, "the inner block's end is not the outer's"
+
+
 def test_no_handler_of_errors_catches_a_stop() -> None:
     assert not issubclass(StopRequested, Exception)
 

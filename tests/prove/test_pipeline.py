@@ -401,7 +401,7 @@ def test_a_stop_ends_the_process_of_the_run_and_leaves_nothing(tmp_path: Path, r
     assert children, process.communicate()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "stopped (SIGTERM); the benchmark was not finished" in errors
+    assert process.returncode == 3
+    assert "stopped by SIGTERM; the benchmark was not finished" in errors
     assert psutil.wait_procs(children, timeout=20)[1] == []
     assert not (tmp_path / "out").exists()

@@ -210,17 +210,20 @@ def test_a_baseline_that_runs_out_of_memory_is_skipped(benchmark: Benchmark, mon
 
 def test_a_baseline_that_gets_no_kernel_is_skipped(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
     """What oneDNN says when memory runs out, as seen with 650M parameters in 4.2 GB."""
-    embed = Embedder.embed
+    forward, n_calls = Esm2.forward, 0
 
-    def exhausted(self: Embedder, sequences: Any) -> Any:
-        if self.encoder.name == "large":
+    def exhausted(self: Esm2, *batch: Any, **options: Any) -> Any:
+        nonlocal n_calls
+        if self.config.n_layers == 2:
+            n_calls += 1
             raise RuntimeError("could not create a primitive")
-        return embed(self, sequences)
+        return forward(self, *batch, **options)
 
-    monkeypatch.setattr(Embedder, "embed", exhausted)
+    monkeypatch.setattr(Esm2, "forward", exhausted)
     record = benchmark()
     assert record["verdict"] == "UNDECIDED"
-    assert "large does not run" in record["gate"]["reason"]
+    assert "does not fit by itself" in record["gate"]["reason"]
+    assert n_calls > 1, "smaller batches are tried first"
 
 
 def test_weights_that_are_no_numbers(benchmark: Benchmark, folders: Path, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import typer
 
 from seqassay.cli.console import gate_error, watched
 from seqassay.config import resolve_settings
-from seqassay.errors import StoppedError
 
 if TYPE_CHECKING:
     from seqassay.prove.speed.settings import SpeedSettings
@@ -79,7 +78,6 @@ def run(settings: SpeedSettings, *, show_progress: bool) -> None:
     """
     # PyTorch takes seconds to import: `--help` and wrong options don't wait for it
     from seqassay.measure.progress import RunProgress
-    from seqassay.predict.stop import StopRequested
     from seqassay.prove.gate import PASSED, SKIPPED
     from seqassay.prove.speed.command import benchmark_speed
     from seqassay.report.speed import gate_line, speed_summary
@@ -91,10 +89,7 @@ def run(settings: SpeedSettings, *, show_progress: bool) -> None:
     with watched(progress, show_progress=False, unfinished="nothing was written"), contextlib.ExitStack() as shown:
         if show_progress:
             shown.enter_context(ProgressReporter(progress, console, interval_s=interval_s))
-        try:
-            record = benchmark_speed(settings, progress=progress)
-        except StopRequested as stop:
-            raise StoppedError(f"stopped ({stop}); nothing was written", hint="run it again") from None
+        record = benchmark_speed(settings, progress=progress)
     typer.echo(speed_summary(record, str(settings.output_dir)))
     if record["verdict"] not in (PASSED, SKIPPED):
         raise gate_error(record["gate"], gate_line(record["gate"]))

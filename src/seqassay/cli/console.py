@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from seqassay.errors import GateError, SeqassayError, StoppedError
+from seqassay.errors import GateError, StoppedError
 from seqassay.predict.stop import StopRequested, stop_on_signals
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def watched(progress: RunProgress, *, show_progress: bool, unfinished: str) -> Iterator[None]:
-    """Warnings and a progress line; SIGTERM and Ctrl-C end what cannot be resumed with exit code 1.
+    """Warnings and a progress line; SIGTERM and Ctrl-C end a command with exit code 3, as everywhere.
 
     Args:
         unfinished: what a stop leaves behind, in words.
@@ -34,7 +34,7 @@ def watched(progress: RunProgress, *, show_progress: bool, unfinished: str) -> I
                     work.enter_context(ProgressReporter(progress, error_console()))
                 yield
         except StopRequested as stop:
-            raise SeqassayError(f"stopped ({stop}); {unfinished}", hint="run it again") from None
+            raise StoppedError(f"stopped by {stop}; {unfinished}", hint="run it again") from None
 
 
 @contextlib.contextmanager
@@ -44,7 +44,7 @@ def repeatable() -> Iterator[None]:
         with stop_on_signals():
             yield
     except StopRequested as stop:
-        raise StoppedError(f"stopped ({stop})", hint="give the same command again: it goes on there") from None
+        raise StoppedError(f"stopped by {stop}", hint="give the same command again: it goes on there") from None
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
@@ -24,9 +25,9 @@ from seqassay.cli import (
     train,
     validate,
 )
-from seqassay.errors import SeqassayError
+from seqassay.errors import ResourceError, SeqassayError
 
-EXIT_CODES = """Exit codes: 0 done, 1 failure, 2 bad usage or input, 3 stopped and resumable,
+EXIT_CODES = """Exit codes: 0 done, 1 failure, 2 bad usage or input, 3 stopped,
 4 out of memory or disk, 5 a gate failed."""
 
 _CTRL_C_OF_TYPER = 130
@@ -66,12 +67,34 @@ def main() -> None:
     try:
         build_app()()
     except SeqassayError as error:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"seqassay: error: {error.message}", style="bold red", markup=False)
-        if error.hint:
-            console.print(error.hint, markup=False)
-        sys.exit(error.exit_code)
+        _end(error)
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())[:200]
+        _end(
+            ResourceError(
+                f"out of memory{f' ({said})' if said else ''}",
+                hint="give it smaller batches or a smaller model, or use a machine or device with more memory",
+            )
+        )
     except SystemExit as stop:
         if stop.code == _CTRL_C_OF_TYPER:
             raise KeyboardInterrupt from None
         raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    from seqassay.engine.embed import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _end(error: SeqassayError) -> NoReturn:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"seqassay: error: {error.message}", style="bold red", markup=False)
+    if error.hint:
+        console.print(error.hint, markup=False)
+    sys.exit(error.exit_code)

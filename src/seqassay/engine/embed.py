@@ -43,6 +43,15 @@ _CUDA_TOKEN_BUDGET = 65536
 _MATRICES_OF_PAIRS = 3  # alive at once in the kernels that hold them: bias, scores, their softmax
 _CHECK_ABOVE_BYTES = 1 << 30
 
+_OUT_OF_MEMORY = (
+    "not enough memory",
+    "can't allocate memory",
+    "Cannot allocate memory",  # of files that are mapped
+    "bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN's word for it
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
@@ -283,11 +292,11 @@ def pool(hidden_TD: torch.Tensor, layout: PackedLayout, *, left_out: int) -> tor
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception is PyTorch's or Python's way to say that memory ran out."""
+    """Whether an exception is PyTorch's, its libraries' or Python's way to say that memory ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error)
-    return any(s in text for s in ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"))
+    return any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _placed_copy(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

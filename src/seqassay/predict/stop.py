@@ -17,8 +17,28 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
+_NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+
 class StopRequested(BaseException):
     """The user or the system asked the run to stop; like KeyboardInterrupt, no handler of errors catches it."""
+
+
+class _Handlers:
+    """Both signals' handler while one ``stop_on_signals`` lasts; the first signal restores what was there before."""
+
+    def __init__(self) -> None:
+        self._before = {number: signal.getsignal(number) for number in _NUMBERS}
+        for number in _NUMBERS:
+            signal.signal(number, self)
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        self.restore()
+        raise StopRequested("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -26,28 +46,18 @@ def stop_on_signals() -> Iterator[None]:
     """Raise ``StopRequested`` in the main thread at SIGTERM or SIGINT; a second signal acts as it did before.
 
     Python runs signal handlers between two bytecodes, so the exception comes between two tensor operations, within
-    seconds even on a slow machine. In another thread than the main one nothing is installed.
+    seconds even on a slow machine. In another thread than the main one nothing is installed; nor is it within another
+    such block, so that the second signal acts as it did before both.
     """
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or any(isinstance(signal.getsignal(number), _Handlers) for number in _NUMBERS):
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def stop(number: int, _: FrameType | None) -> None:
-        restore()
-        raise StopRequested("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
-
-    for number in numbers:
-        signal.signal(number, stop)
+    handlers = _Handlers()
     try:
         yield
     finally:
-        restore()
+        handlers.restore()
 
 
 def resume_command(settings: PredictSettings) -> str:

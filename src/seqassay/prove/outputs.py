@@ -5,6 +5,7 @@ What is in an evaluation's folder is written here too; a comparison's and a gate
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, publish, stage, unstage, write_durably
+from seqassay.durable import TEMPORARY_SUFFIX, disk_errors, publish, stage, unstage
 from seqassay.errors import MissingExtraError, UsageError
 from seqassay.measure.schema import check_schema
 from seqassay.predict.consensus import SCORE_DECIMALS
@@ -23,6 +24,7 @@ from seqassay.prove.scores import ALL_STATUSES, ScoredExamples
 from seqassay.prove.test_set import Examples
 from seqassay.report.markdown import validation_report
 from seqassay.report.validation_plots import draw_validation
+from seqassay.train.output_folder import only_writer
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.tsv"
 REPORTS, REPORT, PLOTS = "reports", "validation_report.md", "validation_curves.png"
@@ -68,21 +70,66 @@ def record_bytes(record: Mapping[str, Any]) -> bytes:
     return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
-def write_report_and_record(folder: Path, name: str, report: str, record: Mapping[str, Any]) -> None:
+@contextlib.contextmanager
+def only_outputs(folder: Path, *, force: bool, what: str) -> Iterator[None]:
+    """Keep others out of a folder while its outputs are written, and find what came into it since ``check_place``.
+
+    Raises:
+        UsageError: as of ``check_place``; another command is writing there.
+        ResourceError: the disk is full.
+    """
+    with disk_errors(), only_writer(folder):
+        check_place(folder, force=force, what=what)
+        yield
+
+
+def write_report_and_record(
+    folder: Path, name: str, report: str, record: Mapping[str, Any], more: Mapping[str, Iterable[bytes]] | None = None
+) -> None:
     """Write a report and the record it shows, checked before; other files in the folder are left alone.
 
     Args:
         name: of the report's file.
+        more: files that belong to them, by their place in the folder.
 
     Raises:
-        ResourceError: the disk is full.
+        ResourceError: the disk is full; what was there stays as it was.
         UsageError: nobody may write there.
     """
+    files = {**(more or {}), f"{REPORTS}/{name}": [report.encode("utf-8", "replace")]}
     with disk_errors():
-        (folder / REPORTS).mkdir(parents=True, exist_ok=True)
-        (folder / METRICS).unlink(missing_ok=True)  # an earlier one, which the report to come doesn't belong to
-        write_durably(folder / REPORTS / name, [report.encode("utf-8", "replace")])
-        write_durably(folder / METRICS, [record_bytes(record)])
+        write_together(folder, files, record)
+
+
+def write_together(
+    folder: Path, files: Mapping[str, Iterable[bytes]], record: Mapping[str, Any], *, gone: Iterable[str] = ()
+) -> None:
+    """Write files of the folder and of its reports and, last, the record that speaks for them; or nothing.
+
+    All are written beside those that were there before, which they replace only when all are whole.
+
+    Args:
+        files: what is in them, by their place in the folder.
+        gone: places of what an earlier record had and this one doesn't.
+
+    Raises:
+        OSError: the disk is full, or nobody may write there.
+    """
+    contents = {folder / place: pieces for place, pieces in files.items()} | {folder / METRICS: [record_bytes(record)]}
+    (folder / REPORTS).mkdir(parents=True, exist_ok=True)
+    try:
+        for path, pieces in contents.items():
+            stage(path, pieces)
+    except BaseException:  # a full disk, a stop: what was there stays as it was
+        unstage(contents)
+        with contextlib.suppress(OSError):
+            (folder / REPORTS).rmdir()  # one that is empty would be in the next run's way
+        raise
+    (folder / METRICS).unlink(missing_ok=True)  # an earlier one, which the files to come don't belong to
+    for place in gone:
+        (folder / place).unlink(missing_ok=True)
+    for path in contents:
+        publish([path])
 
 
 def write_outputs(
@@ -101,24 +148,13 @@ def write_outputs(
     check_schema(record, "evaluation")
     picture, why_no_picture = _picture(record)
     report = validation_report(record, None if picture is None else PLOTS, why_no_picture)
-    files: dict[Path, Iterable[bytes]] = {
-        folder / PREDICTIONS: prediction_rows(examples, candidate, baseline),
-        folder / REPORTS / REPORT: [report.encode("utf-8", "replace")],
-        **({} if picture is None else {folder / REPORTS / PLOTS: [picture]}),
-        folder / METRICS: [record_bytes(record)],
+    plots = f"{REPORTS}/{PLOTS}"
+    files: dict[str, Iterable[bytes]] = {
+        PREDICTIONS: prediction_rows(examples, candidate, baseline),
+        f"{REPORTS}/{REPORT}": [report.encode("utf-8", "replace")],
+        **({} if picture is None else {plots: [picture]}),
     }
-    (folder / REPORTS).mkdir(parents=True, exist_ok=True)
-    try:
-        for path, pieces in files.items():
-            stage(path, pieces)
-    except BaseException:  # a full disk, a stop: what was there stays as it was
-        unstage(files)
-        raise
-    (folder / METRICS).unlink(missing_ok=True)  # an earlier evaluation's, which the files to come don't belong to
-    if picture is None:
-        (folder / REPORTS / PLOTS).unlink(missing_ok=True)
-    for path in files:
-        publish([path])
+    write_together(folder, files, record, gone=[plots] if picture is None else [])
 
 
 def _picture(record: Mapping[str, Any]) -> tuple[bytes | None, str]:

@@ -85,7 +85,8 @@ def compare(settings: CompareSettings, *, say: Say = lambda _: None) -> Comparis
     say("writing")
     record["wall_s"] = round(time.monotonic() - began, 3)
     check_record(record)
-    write_outputs(settings.output_dir, record, (row for part in parts for row in part.listed.rows))
+    rows = (row for part in parts for row in part.listed.rows)
+    write_outputs(settings.output_dir, record, rows, force=settings.force)
     return Comparison(record, settings.output_dir)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqassay.durable import disk_errors, write_durably
 from seqassay.errors import UsageError
 from seqassay.measure.schema import check_schema
 from seqassay.predict.outputs import CALL_NAMES
@@ -20,7 +19,7 @@ from seqassay.prove.compare.embeddings import LEVEL, Embeddings
 from seqassay.prove.compare.figures import Mismatches
 from seqassay.prove.compare.pairing import Ids, Pairing
 from seqassay.prove.compare.tables import Table
-from seqassay.prove.outputs import METRICS, check_place, write_report_and_record
+from seqassay.prove.outputs import check_place, only_outputs, write_report_and_record
 from seqassay.report.comparison import comparison_report
 
 MISMATCHES, REPORT = "mismatches.tsv", "comparison_report.md"
@@ -98,25 +97,20 @@ def list_embeddings(a: Embeddings, b: Embeddings, pairing: Pairing, limit: int) 
     return Listed(list(chain.from_iterable(rows for _, rows in kinds.values())), _counts(LEVEL, kinds, limit))
 
 
-def write_outputs(folder: Path, record: Mapping[str, Any], rows: Iterable[tuple[str, ...]]) -> None:
-    """Write mismatches, report and record; other files in the folder are left alone.
+def write_outputs(folder: Path, record: Mapping[str, Any], rows: Iterable[tuple[str, ...]], *, force: bool) -> None:
+    """Write mismatches, report and record, or none of them; other files in the folder are left alone.
 
     Raises:
         SeqassayError: the record is not as its schema has it (a bug; nothing is written).
-        ResourceError: the disk is full.
-        UsageError: nobody may write there.
+        ResourceError: the disk is full; what was there stays as it was.
+        UsageError: nobody may write there; another comparison came first.
     """
     check_schema(record, "comparison")
     report = comparison_report(record)
-    lines = chain([COLUMNS], rows)
-    with disk_errors():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / METRICS).unlink(missing_ok=True)  # an earlier comparison's, which the files to come don't belong to
-        # an id that was not UTF-8 in its file comes out as the bytes it came in
-        write_durably(
-            folder / MISMATCHES, (("\t".join(line) + "\n").encode("utf-8", "surrogateescape") for line in lines)
-        )
-    write_report_and_record(folder, REPORT, report, record)
+    # an id that was not UTF-8 in its file comes out as the bytes it came in
+    lines = (("\t".join(line) + "\n").encode("utf-8", "surrogateescape") for line in chain([COLUMNS], rows))
+    with only_outputs(folder, force=force, what="comparison"):
+        write_report_and_record(folder, REPORT, report, record, {MISMATCHES: lines})
 
 
 def _counts(level: str, kinds: Mapping[str, tuple[int, Any]], limit: int) -> list[dict[str, Any]]:

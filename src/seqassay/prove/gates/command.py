@@ -38,7 +38,7 @@ def gate(settings: GateSettings) -> dict[str, Any]:
     record["wall_s"] = round(time.monotonic() - began, 3)
     check_record(record)
     if settings.output_dir is not None:
-        write_record(settings.output_dir, record)
+        write_record(settings.output_dir, record, force=settings.force)
     return record
 
 

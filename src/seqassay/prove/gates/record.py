@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seqassay.durable import disk_errors, write_durably
+from seqassay.durable import write_durably
 from seqassay.errors import SeqassayError, UsageError
 from seqassay.measure.schema import check_schema
 from seqassay.prove.gate import PASSED, UNDECIDED
 from seqassay.prove.gates.judge import FAILED, MISSING, overall
 from seqassay.prove.gates.records import Record
-from seqassay.prove.outputs import METRICS, check_place, record_bytes
+from seqassay.prove.outputs import METRICS, check_place, only_outputs, record_bytes
 
-FORMAT, VERSION = "seqassay-gate", "1.0"
+FORMAT, VERSION, WHAT = "seqassay-gate", "1.0", "gate record"
 VERDICTS = (PASSED, FAILED, UNDECIDED, MISSING)
 
 
@@ -27,7 +27,7 @@ def check_output_folder(folder: Path, records: list[Record], *, force: bool) -> 
     for record in records:
         if record.path.resolve() == (folder / METRICS).resolve():
             raise UsageError(f"{folder}: holds a record that is judged", hint="choose another --output-dir")
-    check_place(folder, force=force, what="gate record")
+    check_place(folder, force=force, what=WHAT)
 
 
 def check_record(record: Mapping[str, Any]) -> None:
@@ -48,13 +48,12 @@ def check_record(record: Mapping[str, Any]) -> None:
         raise SeqassayError(f"all gates came out as {record['verdict']}, with the counts {record['counts']}")
 
 
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+def write_record(folder: Path, record: Mapping[str, Any], *, force: bool) -> None:
     """Write the record; other files in the folder are left alone.
 
     Raises:
         ResourceError: the disk is full.
-        UsageError: nobody may write there.
+        UsageError: nobody may write there; another record came first.
     """
-    with disk_errors():
-        folder.mkdir(parents=True, exist_ok=True)
+    with only_outputs(folder, force=force, what=WHAT):
         write_durably(folder / METRICS, [record_bytes(record)])

@@ -22,7 +22,7 @@ from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.measure.utilisation import usable_cores
 from seqassay.models.bundle import Bundle, load_bundle
 from seqassay.predict.record import input_records
-from seqassay.prove.outputs import check_place, write_report_and_record
+from seqassay.prove.outputs import check_place, only_outputs, write_report_and_record
 from seqassay.prove.pipeline.cases import Case, Plan, Setup, plan
 from seqassay.prove.pipeline.figures import (
     given_speed_up,
@@ -83,7 +83,8 @@ def benchmark_pipeline(settings: PipelineSettings, *, progress: RunProgress | No
     record["identity"] |= {"device": device_name(device), "precision": precision}
     record["wall_s"] = round(time.monotonic() - began, 3)
     check_record(record)
-    write_report_and_record(settings.output_dir, REPORT, pipeline_report(record), record)
+    with only_outputs(settings.output_dir, force=settings.force, what="benchmark"):
+        write_report_and_record(settings.output_dir, REPORT, pipeline_report(record), record)
     return record
 
 

@@ -12,7 +12,7 @@ from seqassay.errors import ModelError, ResourceError
 from seqassay.measure.clock import DeviceClock, PairedTimes
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name
-from seqassay.prove.outputs import check_place, write_report_and_record
+from seqassay.prove.outputs import check_place, only_outputs, write_report_and_record
 from seqassay.prove.speed.build import Times, build_record
 from seqassay.prove.speed.encoders import (
     Opened,
@@ -88,7 +88,8 @@ def benchmark_speed(settings: SpeedSettings, *, progress: RunProgress | None = N
     record = build_record(settings, workload, device_name(device), times)
     record["wall_s"] = round(time.monotonic() - began, 3)
     check_record(record)
-    write_report_and_record(settings.output_dir, REPORT, speed_report(record), record)
+    with only_outputs(settings.output_dir, force=settings.force, what="benchmark"):
+        write_report_and_record(settings.output_dir, REPORT, speed_report(record), record)
     return record
 
 
