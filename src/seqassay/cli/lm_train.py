@@ -69,6 +69,12 @@ def train_command(
     loggers: list[str] = typer.Option(
         None, "--logger", metavar="tensorboard|wandb|mlflow", help="Also log there; may be given several times."
     ),
+    tracking: str = typer.Option(
+        None, metavar="FILE|URI", help="MLflow's store: an SQLite file or a server (default: RUN/mlflow.db)."
+    ),
+    experiment: str = typer.Option(None, metavar="NAME", help="Of MLflow; W&B's project (default: seqassay)."),
+    run_name: str = typer.Option(None, metavar="NAME", help="There (default: that of the folder)."),
+    tags: list[str] = typer.Option(None, "--tag", metavar="NAME=VALUE", help="There; several times."),
     baseline: str = typer.Option(
         None, metavar="PPL_OR_RUN", help="Kill rule: a dev perplexity, or another training whose curve to compare with."
     ),
@@ -88,8 +94,9 @@ def train_command(
         given.pop(name, None)
     if find_lr and overfit_check:
         raise UsageError("--find-lr and --overfit-check exclude each other")
-    if not given.get("loggers"):
-        given.pop("loggers", None)
+    for name in ("loggers", "tags"):
+        if not given.get(name):
+            given.pop(name, None)
     shape = {name: given.pop(name) for name in _MODEL if name in given}
     from seqassay.train.lm_settings import LmTrainSettings
 

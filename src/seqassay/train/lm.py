@@ -24,7 +24,7 @@ from seqassay.models.lm_files import BEST_OF_TRAINING, save_lm
 from seqassay.models.lm_plan import LmPlan
 from seqassay.train.lm_dev import perplexity_of
 from seqassay.train.lm_kill import KillRule, read_baseline
-from seqassay.train.lm_loggers import require_loggers
+from seqassay.train.lm_loggers import TRACKERS_FILE, Trackers, require_loggers
 from seqassay.train.lm_metrics import METRICS_FILE
 from seqassay.train.lm_settings import LmTrainSettings, number_of_steps, tokens_per_step
 from seqassay.train.lm_start import Start, prepare
@@ -41,7 +41,7 @@ TRAINING_FILE, BEST, LAST, RATES_FILE = "training.json", BEST_OF_TRAINING, "last
 _CHECKPOINT_FILE = "checkpoint.ckpt"
 _OURS = frozenset(
     {
-        TRAINING_FILE, BEST, LAST, RATES_FILE, METRICS_FILE, _CHECKPOINT_FILE,
+        TRAINING_FILE, BEST, LAST, RATES_FILE, METRICS_FILE, TRACKERS_FILE, _CHECKPOINT_FILE,
         "tensorboard", "wandb", "mlflow.db", "mlruns",
     }
 )  # fmt: skip
@@ -139,8 +139,11 @@ def _run(
             more={"training": figures}, replace=True,
         )  # fmt: skip
 
+    trackers = Trackers()
     try:
-        progress = run_lm_loop(settings, start, rule, folder, save_best=lambda _, p: save(BEST, p), callbacks=callbacks)
+        progress = run_lm_loop(
+            settings, start, rule, folder, trackers, save_best=lambda _, p: save(BEST, p), callbacks=callbacks
+        )
     except SeqassayError as error:
         if not follows:
             write_json(folder / TRAINING_FILE, {**record, "status": "failed", "error": error.message})
@@ -148,6 +151,7 @@ def _run(
     if follows:
         return record
     save(LAST, progress)
+    record["trackers"] = trackers.said
     record |= _ending(settings, start, rule, progress, first_loss)
     check_schema(record, KIND)
     write_json(folder / TRAINING_FILE, record)
@@ -265,7 +269,7 @@ def check_folder(folder: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Remove a training from its folder; what a learning-rate finder or a logger wrote stays."""
-    for name in (TRAINING_FILE, METRICS_FILE, _CHECKPOINT_FILE):
+    for name in (TRAINING_FILE, METRICS_FILE, TRACKERS_FILE, _CHECKPOINT_FILE):
         (folder / name).unlink(missing_ok=True)
     for name in (BEST, LAST):
         shutil.rmtree(folder / name, ignore_errors=True)

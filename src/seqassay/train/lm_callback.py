@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +26,7 @@ from seqassay.models.causal_lm import CausalLm
 from seqassay.predict.stop import StopRequested
 from seqassay.train.lm_dev import DevSet, perplexity_of
 from seqassay.train.lm_kill import KillRule
+from seqassay.train.lm_loggers import Ending, Trackers, params_of
 from seqassay.train.lm_metrics import COLUMNS, METRICS_FILE, MetricsFile
 from seqassay.train.lm_module import LmModule, StepBatches
 from seqassay.train.lm_settings import number_of_steps, tokens_per_step
@@ -86,11 +87,12 @@ class LmCallback(Checkpoint):
         dev: DevSet,
         batches: StepBatches,
         kill_rule: KillRule | None,
+        trackers: Trackers,
         save_best: Callable[[CausalLm, Progress], None],
     ) -> None:
         settings, context = module.settings, module.model.config.context
         self._folder, self._dev, self._batches, self._save_best = folder, dev, batches, save_best
-        self.kill_rule, self.progress = kill_rule, Progress()
+        self.kill_rule, self.trackers, self.progress = kill_rule, trackers, Progress()
         self._settings = settings
         self._n_steps = number_of_steps(settings, context)
         self._tokens_per_step = tokens_per_step(settings, context)
@@ -108,15 +110,17 @@ class LmCallback(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take up where the checkpoint stands."""
-        del pl_module
+        assert isinstance(pl_module, LmModule)
+        # Lightning restores a loader's state in some places of an epoch only; its iterator has not begun yet.
+        self._batches.position = self.progress.step * self._settings.accumulate
+        if trainer.is_global_zero:
+            last_step = self._metrics.cut_back(self.progress.step)
+            params = params_of(self._settings, asdict(pl_module.model.config))
+            self.trackers.open(self._settings, params, step=self.progress.step, last_step=last_step)
         now = time.monotonic()
         self._wall_before = self.progress.wall_s
         self._began = self._last_line = self._last_commit = self._row_s = now
         self._row_step = self.progress.step
-        # Lightning restores a loader's state in some places of an epoch only; its iterator has not begun yet.
-        self._batches.position = self.progress.step * self._settings.accumulate
-        if trainer.is_global_zero:
-            self._metrics.cut_back(self.progress.step)
         trainer.should_stop = self.kill_rule is not None and self.kill_rule.verdict is not None
         self._stop.install()
         if self.progress.step:
@@ -158,16 +162,15 @@ class LmCallback(Checkpoint):
             raise StopRequested(stop_name)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Signals as before."""
+        """Signals as before; the trackers' runs end."""
         del trainer, pl_module
-        self._stop.restore()
-        self.progress.wall_s = self._wall_s()
+        killed = self.kill_rule is not None and self.kill_rule.verdict is not None
+        self._end("killed" if killed else "done")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Signals as before."""
-        del trainer, pl_module, exception
-        self._stop.restore()
-        self.progress.wall_s = self._wall_s()
+        """As at any end."""
+        del trainer, pl_module
+        self._end("stopped" if isinstance(exception, (StopRequested, KeyboardInterrupt)) else "failed")
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of this."""
@@ -189,6 +192,17 @@ class LmCallback(Checkpoint):
             self.kill_rule.worse_since_tokens, self.kill_rule.verdict = worse_since, verdict
         self.progress = Progress(**state)
         self._wall_before, self._began = self.progress.wall_s, time.monotonic()
+
+    def _end(self, ending: Ending) -> None:
+        self._stop.restore()
+        p = self.progress
+        p.wall_s = self._wall_s()
+        best = {
+            "best_dev_loss": p.best_loss,
+            "best_dev_perplexity": perplexity_of(p.best_loss),
+            "best_step": p.best_step,
+        }
+        self.trackers.close(ending, {} if p.best_step < 0 else best)
 
     def _wall_s(self) -> float:
         return self._wall_before + (time.monotonic() - self._began if self._began else 0.0)
@@ -264,8 +278,7 @@ class LmCallback(Checkpoint):
         )  # fmt: skip
         if trainer.is_global_zero:
             self._metrics.add(row)
-            for tracker in trainer.loggers:
-                tracker.log_metrics({k: v for k, v in row.items() if v is not None and k != "step"}, step=p.step)
+            self.trackers.log({k: v for k, v in row.items() if v is not None and k != "step"}, p.step)
         p.losses, p.norms = [], []
         self._row_step, self._row_s, self._aside_s = p.step, now, 0.0
         if speed and now - self._last_line > _LINE_EVERY_S:

@@ -17,7 +17,7 @@ from seqassay.train.head_checkpoint import DurableCheckpointIO
 from seqassay.train.head_loop import quiet_lightning
 from seqassay.train.lm_callback import CHECKPOINT_FILE, LmCallback, Progress
 from seqassay.train.lm_kill import KillRule
-from seqassay.train.lm_loggers import make_loggers
+from seqassay.train.lm_loggers import Trackers
 from seqassay.train.lm_module import LmModule, StepBatches
 from seqassay.train.lm_settings import LmTrainSettings, number_of_steps
 from seqassay.train.lm_start import Start
@@ -28,6 +28,7 @@ def run_lm_loop(
     start: Start,
     rule: KillRule | None,
     folder: Path,
+    trackers: Trackers,
     *,
     save_best: Callable[[CausalLm, Progress], None],
     callbacks: Sequence[pl.Callback] = (),
@@ -41,7 +42,7 @@ def run_lm_loop(
     n_steps = number_of_steps(settings, start.model.config.context)
     module = LmModule(start.model, settings)
     batches = StepBatches(start.windows, n_steps * settings.accumulate)
-    keeper = LmCallback(folder, module, start.dev, batches, rule, save_best)
+    keeper = LmCallback(folder, module, start.dev, batches, rule, trackers, save_best)
     on_cuda = start.device.type == "cuda"
     single = [start.device.index or 0] if on_cuda else 1
     with quiet_lightning():
@@ -54,7 +55,7 @@ def run_lm_loop(
             min_epochs=0,
             max_epochs=1,
             accumulate_grad_batches=settings.accumulate,
-            logger=make_loggers(settings.loggers, folder) or False,
+            logger=False,
             callbacks=[keeper, *callbacks],
             plugins=[DurableCheckpointIO()],
             num_sanity_val_steps=0,

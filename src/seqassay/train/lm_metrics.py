@@ -26,15 +26,22 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def cut_back(self, step: int) -> None:
-        """Keep the rows up to a step: what came after the checkpoint is computed again."""
+    def cut_back(self, step: int) -> int:
+        """Keep the rows up to a step: what came after the checkpoint is computed again.
+
+        Returns:
+            The step of the last row that there was; 0 without any.
+        """
         rows: list[dict[str, str]] = []
+        last_step = 0
         if self.path.is_file():
             with self.path.open(encoding="utf-8", newline="") as file:
                 # A line that a power failure cut short is none.
-                whole = (row for row in csv.DictReader(file) if None not in row.values())
+                whole = [row for row in csv.DictReader(file) if None not in row.values()]
+                last_step = int(whole[-1]["step"]) if whole else 0
                 rows = [row for row in whole if int(row["step"]) <= step]
         write_durably(self.path, [_text([dict(zip(COLUMNS, COLUMNS, strict=True)), *rows])])
+        return last_step
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row; it is durable after `sync`."""

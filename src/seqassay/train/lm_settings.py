@@ -54,6 +54,10 @@ class LmTrainSettings:
     checkpoint_minutes: float = 10.0
     log_every: int = 10  # optimizer steps of a row of metrics.csv
     loggers: tuple[LoggerName, ...] = ()  # besides metrics.csv
+    tracking: str | None = None  # MLflow's store: an SQLite file, or a server's URI; None: mlflow.db in output_dir
+    experiment: str = "seqassay"  # MLflow's experiment, W&B's project
+    run_name: str | None = None  # there; None: the name of output_dir
+    tags: tuple[str, ...] = ()  # there: NAME=VALUE
     baseline: str | None = None  # dev perplexity, or another training's folder or metrics.csv, for the kill rule
     kill_margin: float = 0.5  # of dev perplexity
     kill_tokens: int = 1_000_000
@@ -74,6 +78,11 @@ class LmTrainSettings:
                 raise UsageError(f"{option_name(name)} is {value:g}; it has to be at least 0")
         if (self.steps is None) == (self.token_budget is None):
             raise UsageError("how long to train: give --steps or --token-budget, one of them")
+        if self.tracking is not None and "mlflow" not in self.loggers:
+            raise UsageError("--tracking is where MLflow writes; --logger mlflow is not given")
+        for tag in self.tags:
+            if not tag.partition("=")[0] or "=" not in tag:
+                raise UsageError(f"--tag is {tag!r}; it has to be NAME=VALUE")
         if self.batch % self.devices:
             raise UsageError(f"--batch is {self.batch}; {self.devices} devices cannot share it evenly")
         if self.warmup_steps is not None and self.steps is not None and self.warmup_steps > self.steps:

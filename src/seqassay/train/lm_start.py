@@ -25,7 +25,7 @@ from seqassay.train.lm_settings import LmTrainSettings
 _FREE = frozenset(
     {
         "tokens", "output_dir", "checkpoint", "device", "threads", "checkpoint_steps", "checkpoint_minutes", "loggers",
-        "force", "precision",
+        "tracking", "experiment", "run_name", "tags", "force", "precision",
     }
 )  # fmt: skip
 
