@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from seqassay.report.html.chart import Chart
@@ -17,10 +17,15 @@ Tone = Literal["plain", "good", "bad", "unsure", "quiet"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A table's cell; ``tone`` colours what its text says anyway."""
+    """A table's cell; ``tone`` colours what its text says anyway.
+
+    Attributes:
+        key: what a reader's sorting goes by; empty for what is missing, which comes last. None: the text.
+    """
 
     text: str
     tone: Tone = "plain"
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Table:
     Attributes:
         caption: what is in it.
         row_heads: the first cell of a row names the row.
+        is_sortable: by a click on a column's name.
     """
 
     kind: ClassVar[str] = "table"
@@ -63,12 +69,13 @@ class Table:
     rows: Sequence[Sequence[str | Cell]]
     note: str = ""
     row_heads: bool = True
+    is_sortable: bool = False
 
     @property
     def shown_rows(self) -> list[list[Cell]]:
         """The rows that are drawn."""
         return [
-            [Cell(bounded(cell)) if isinstance(cell, str) else Cell(bounded(cell.text), cell.tone) for cell in row]
+            [Cell(bounded(cell)) if isinstance(cell, str) else replace(cell, text=bounded(cell.text)) for cell in row]
             for row in self.rows[:MOST_ROWS]
         ]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 import seqassay
 from seqassay.errors import InputError
@@ -71,8 +74,17 @@ def render(title: str, views: Sequence[View]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    script = environment.get_template("sort.js").render().strip() if any(map(_sorts, views)) else ""
     environment.filters["bounded"] = bounded
     environment.globals["next_id"] = itertools.count(1).__next__
     return environment.get_template("page.html.j2").render(
-        title=bounded(title, 200), views=views, version=seqassay.__version__
+        title=bounded(title, 200),
+        views=views,
+        version=seqassay.__version__,
+        script=Markup(script),  # the package's own, and the only one that the page's policy lets run
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _sorts(view: View) -> bool:
+    return any(getattr(block, "is_sortable", False) for section in view.sections for block in section.blocks)

@@ -1,0 +1,1 @@
+"""`seqassay lm compare`: many runs in one table."""
