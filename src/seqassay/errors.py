@@ -19,6 +19,18 @@ from __future__ import annotations
 from importlib import util
 from pathlib import Path
 
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN's word for it
+    "can't start new thread",  # its stack finds no room
+    "failed to map segment",  # of a library
+)
+
 
 class SeqassayError(Exception):
     """A failure with a cause the user can read; ``hint`` says what fixes it."""
@@ -111,6 +123,12 @@ class GateError(SeqassayError):
     """A measured figure is on the wrong side of its limit."""
 
     exit_code = 5
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception is PyTorch's, its libraries', the system's or Python's way to say that memory ran out."""
+    text = str(error)
+    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _short(text: str, limit: int = 60) -> str:

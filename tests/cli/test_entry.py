@@ -73,7 +73,13 @@ def test_a_stop_of_any_command_ends_with_3_and_a_sentence(
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), RuntimeError("could not create a primitive"), OSError(errno.ENOMEM, "Cannot allocate memory")],
+    [
+        MemoryError(),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("can't start new thread"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
 )
 def test_memory_that_runs_out_anywhere_ends_with_4_and_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception

@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support import exit_code
 from typer.main import get_command
 
 from seqassay.cli.main import build_app
@@ -25,23 +27,35 @@ EXAMPLE = Path(__file__).parents[2] / "examples/gates.yaml"
 CODONS = {"viral": ("ATG", "GAT", "AAA", "TTT", "GTT"), "other": ("GCC", "CGC", "GGC", "CTG", "GAG")}
 
 
-@pytest.fixture
-def records(run: Callable[..., int], tiny_bundle: Path) -> None:
-    """Two runs, their comparison and two evaluations, in this folder."""
+@pytest.fixture(scope="module")
+def made(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs, their comparison and two evaluations, in a folder."""
+    folder = tmp_path_factory.mktemp("records")
     rng = np.random.default_rng(1)
     lines = []
     for i in range(600):
         label = ("viral", "other")[i % 2]
         bases = "".join(rng.choice(np.array(CODONS[label]), 40))
         lines.append(f">s{i} label={label} group={('phage', 'bacteria')[i % 2]} record=g{i}\n{bases}\n")
-    Path("test.fa").write_text("".join(lines))
-    for name, budget in (("float32", "8192"), ("bf16", "2048")):
-        options = ("-m", str(tiny_bundle), "--device", "cpu", "--threads", "1", "--batch", budget, "--quiet")
-        assert run("predict", "test.fa", "-o", name, *options) == 0
-    assert run("compare", "float32", "bf16", "-o", "comparison", "--no-progress") == 0
-    options = ("--test", "test.fa", "--device", "cpu", "--threads", "1", "--no-progress")
-    assert run("evaluate", str(tiny_bundle), *options, "-o", "evaluation") == 0
-    assert run("evaluate", str(tiny_bundle), *options, "-o", "same", "--baseline", str(tiny_bundle)) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        run = partial(exit_code, patched)
+        Path("test.fa").write_text("".join(lines))
+        for name, budget in (("float32", "8192"), ("bf16", "2048")):
+            options = ("-m", str(tiny_bundle), "--device", "cpu", "--threads", "1", "--batch", budget, "--quiet")
+            assert run("predict", "test.fa", "-o", name, *options) == 0
+        assert run("compare", "float32", "bf16", "-o", "comparison", "--no-progress") == 0
+        options = ("--test", "test.fa", "--device", "cpu", "--threads", "1", "--no-progress")
+        assert run("evaluate", str(tiny_bundle), *options, "-o", "evaluation") == 0
+        assert run("evaluate", str(tiny_bundle), *options, "-o", "same", "--baseline", str(tiny_bundle)) == 0
+    return folder
+
+
+@pytest.fixture
+def records(made: Path, run: Callable[..., int], tmp_path: Path) -> None:
+    """What was made once, to be changed in this folder."""
+    del run  # it is what makes this folder the current one
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
 
 
 def written() -> dict[str, Any]:

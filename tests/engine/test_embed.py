@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from seqassay.engine.embed import Embedder, Encoder, is_out_of_memory, load_encoder
-from seqassay.errors import InputError, ModelError, ResourceError, UsageError
+from seqassay.engine.embed import Embedder, Encoder, load_encoder
+from seqassay.errors import InputError, ModelError, ResourceError, UsageError, is_out_of_memory
 from seqassay.models.attention import PackedLayout
 from seqassay.sequences.ragged import Ragged
 

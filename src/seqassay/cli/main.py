@@ -25,7 +25,7 @@ from seqassay.cli import (
     train,
     validate,
 )
-from seqassay.errors import ResourceError, SeqassayError
+from seqassay.errors import ResourceError, SeqassayError, is_out_of_memory
 
 EXIT_CODES = """Exit codes: 0 done, 1 failure, 2 bad usage or input, 3 stopped,
 4 out of memory or disk, 5 a gate failed."""
@@ -68,8 +68,8 @@ def main() -> None:
         build_app()()
     except SeqassayError as error:
         _end(error)
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not _is_out_of_memory(error):
+    except (MemoryError, RuntimeError, OSError, ImportError) as error:
+        if not is_out_of_memory(error):
             raise
         said = " ".join(str(error).split())[:200]
         _end(
@@ -82,14 +82,6 @@ def main() -> None:
         if stop.code == _CTRL_C_OF_TYPER:
             raise KeyboardInterrupt from None
         raise
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    from seqassay.engine.embed import is_out_of_memory
-
-    return is_out_of_memory(error)
 
 
 def _end(error: SeqassayError) -> NoReturn:

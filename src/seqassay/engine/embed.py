@@ -20,7 +20,7 @@ from torch import nn
 from seqassay.engine.batching import IndexArray, plan_batches
 from seqassay.engine.precision import ResolvedPrecision, resolve, resolve_device
 from seqassay.engine.tokens import NucleotideTokenizer, ProteinTokenizer, Tokenizer
-from seqassay.errors import InputError, ModelError, ResourceError, UsageError
+from seqassay.errors import InputError, ModelError, ResourceError, UsageError, is_out_of_memory
 from seqassay.models.attention import PackedLayout
 from seqassay.models.dnabert import Dnabert
 from seqassay.models.esm2 import Esm2
@@ -42,15 +42,6 @@ _CUDA_TOKEN_BUDGET = 65536
 
 _MATRICES_OF_PAIRS = 3  # alive at once in the kernels that hold them: bias, scores, their softmax
 _CHECK_ABOVE_BYTES = 1 << 30
-
-_OUT_OF_MEMORY = (
-    "not enough memory",
-    "can't allocate memory",
-    "Cannot allocate memory",  # of files that are mapped
-    "bad_alloc",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "could not create a primitive",  # oneDNN's word for it
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,14 +280,6 @@ def pool(hidden_TD: torch.Tensor, layout: PackedLayout, *, left_out: int) -> tor
         for first, n, length in layout.groups
     ]
     return torch.cat(means)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception is PyTorch's, its libraries' or Python's way to say that memory ran out."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error)
-    return any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _placed_copy(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

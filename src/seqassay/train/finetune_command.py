@@ -15,10 +15,10 @@ from tokenizers import Tokenizer as ReferenceTokenizer
 
 from seqassay.config import check_at_least
 from seqassay.durable import disk_errors
-from seqassay.engine.embed import Encoder, is_out_of_memory, load_encoder
+from seqassay.engine.embed import Encoder, load_encoder
 from seqassay.engine.embed_command import find_encoder
 from seqassay.engine.precision import resolve, resolve_device
-from seqassay.errors import ModelError, ResourceError, UsageError
+from seqassay.errors import ModelError, ResourceError, UsageError, is_out_of_memory
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.models.dnabert import Dnabert
 from seqassay.models.esm2 import Esm2

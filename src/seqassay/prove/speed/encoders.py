@@ -10,11 +10,11 @@ from typing import Any, cast
 import torch
 
 from seqassay.config import PrecisionName
-from seqassay.engine.embed import Embedder, Encoder, is_out_of_memory, load_encoder
+from seqassay.engine.embed import Embedder, Encoder, load_encoder
 from seqassay.engine.embed_command import find_encoder
 from seqassay.engine.precision import resolve, resolve_device
 from seqassay.engine.tokens import ProteinTokenizer
-from seqassay.errors import ModelError, ResourceError, UsageError
+from seqassay.errors import ModelError, ResourceError, UsageError, is_out_of_memory
 from seqassay.measure.clock import DeviceClock
 from seqassay.models.catalog import is_bundle
 from seqassay.models.esm2 import ESM2_SIZES, Esm2, Esm2Config
