@@ -1,93 +1,22 @@
-"""Continuations scored after one reading of their prompt, against each whole sequence on its own in float64."""
+"""Questions as tokens, cut to the context; choices and shares."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
-from support import sharp_lm
 
+from seqassay.evaluate.continuations import Question
 from seqassay.evaluate.lm_guards import LmGuardError
-from seqassay.evaluate.smallbench import (
-    Question,
-    accuracy,
-    batches_of_questions,
-    best,
-    mean_accuracy,
-    question,
-    score_questions,
-)
-from seqassay.models.attention import PackedLayout
-from seqassay.models.causal_lm import CausalLmConfig
+from seqassay.evaluate.smallbench import accuracy, best, make_questions, mean_accuracy
 from seqassay.text.tokenizer import TextTokenizer
 from seqassay.text.tokenizer_training import character_tokenizer, train_bytes_bpe
-
-V = 41
-CONFIG = CausalLmConfig(vocab_size=V, d_model=16, n_layers=2, n_heads=2, d_ff=24, context=12)
-
-
-MODEL = sharp_lm(CONFIG)
-
-
-def by_hand(one: Question) -> list[float]:
-    model = sharp_lm(CONFIG).double()
-    found = []
-    for which, continuation in enumerate(one.continuations):
-        prompt = one.prompts[which if len(one.prompts) > 1 else 0]
-        ids = torch.tensor(prompt + continuation)
-        with torch.no_grad():
-            hidden = model(ids[:-1], PackedLayout.from_lengths([len(ids) - 1]), exact=True)
-            log_probs = F.linear(hidden, model.head_weight_VD).log_softmax(-1)
-        found.append(float(log_probs.gather(1, ids[1:, None])[len(prompt) - 1 :].sum()))
-    return found
-
-
-def made_up(seed: int, lengths: list[tuple[int, int, int]], *, shared: bool = True) -> list[Question]:
-    rng = np.random.default_rng(seed)
-
-    def ids(n: int) -> tuple[int, ...]:
-        return tuple(rng.integers(0, V, n).tolist())
-
-    return [Question((ids(p),) if shared else (ids(p), ids(p - 1)), (ids(a), ids(b)), 0) for p, a, b in lengths]
-
-
-@pytest.mark.parametrize(
-    "questions",
-    [
-        made_up(0, [(5, 1, 1), (1, 1, 1), (9, 1, 1), (5, 1, 1)]),  # no token to read after a prompt
-        made_up(1, [(5, 2, 1), (1, 1, 1), (9, 1, 3), (5, 4, 2), (2, 1, 2)]),
-        made_up(2, [(5, 2, 1), (3, 1, 2)], shared=False),
-        [*made_up(3, [(5, 2, 3)]), *made_up(4, [(4, 3, 1)], shared=False), *made_up(5, [(2, 1, 1)])],
-    ],
-)
-def test_log_probabilities_are_those_of_whole_sequences_in_float64(questions: list[Question]) -> None:
-    together = score_questions(MODEL, questions)
-    for one, found in zip(questions, together, strict=True):
-        assert found == pytest.approx(by_hand(one), abs=2e-4)
-        assert score_questions(MODEL, [one])[0] == pytest.approx(found, abs=2e-4)
-
-
-def test_a_number_that_is_none_is_refused() -> None:
-    broken = sharp_lm(CONFIG)
-    with torch.no_grad():
-        broken.head_weight_VD[0] = torch.nan
-    with pytest.raises(LmGuardError, match="the log-probability of a continuation is nan"):
-        score_questions(broken, made_up(0, [(5, 1, 2)]))
-
-
-def test_batches_keep_the_budget_and_hold_every_question_once() -> None:
-    questions = made_up(0, [(n % 9 + 1, 1, n % 3 + 1) for n in range(40)])
-    batches = list(batches_of_questions(questions, 30))
-    assert sorted(number for batch in batches for number in batch) == list(range(40))
-    assert len(batches) > 5
-    assert all(sum(questions[i].n_tokens for i in batch) <= 30 for batch in batches)
-    assert [len(batch) for batch in batches_of_questions(questions, 1)] == [1] * 40
-
 
 TEXT = "The cat is good. Answer: yes\nThe dog is bad. Answer: no\n" * 5
 CHARACTERS = character_tokenizer([TEXT])
 BPE = train_bytes_bpe([TEXT], 280)
+
+
+def question(tokenizer: TextTokenizer, prompt: str, continuations: tuple[str, ...], context_tokens: int) -> Question:
+    return make_questions(tokenizer, [("Another", (" one",)), (prompt, continuations)], context_tokens)[1]
 
 
 @pytest.mark.parametrize("tokenizer", [CHARACTERS, BPE])

@@ -19,6 +19,7 @@ from seqassay.models import lm_files
 from seqassay.models.attention import PackedLayout
 from seqassay.models.causal_lm import CausalLm, CausalLmConfig
 from seqassay.models.lm_files import build_lm, export_lm, load_lm, save_lm
+from seqassay.text.tokenizer import load_tokenizer
 
 CONFIG = CausalLmConfig(vocab_size=100, d_model=16, n_layers=2, n_heads=2, d_ff=24, context=32)
 
@@ -51,7 +52,9 @@ def test_our_folder_gives_the_same_model_back(saved: Path, tokenizer: Path) -> N
     said = json.loads((saved / "lm.json").read_text())
     assert said["seed"] == 3
     assert said["plan"]["params"] == sum(parameter.numel() for parameter in loaded.model.parameters())
-    assert said["tokenizer"] == {"file": "tokenizer.json", "digest": loaded.tokenizer_digest, "tokens": 96}
+    digest = load_tokenizer(tokenizer).digest  # what token files name, too
+    assert said["tokenizer"] == {"file": "tokenizer.json", "digest": digest, "tokens": 96}
+    assert loaded.tokenizer_digest == digest
     assert said["provenance"]["libraries"]["torch"]
     assert loaded.tokenizer_path is not None
     assert loaded.tokenizer_path.read_bytes() == tokenizer.read_bytes()
@@ -151,7 +154,7 @@ QKV = "layers.1.qkv.weight"
         (lambda folder: (folder / "lm.json").unlink(), "neither lm.json nor config.json"),
         (other_tokenizer, "is not the tokenizer that lm.json names"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json: is missing"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "not a tokenizer"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "is no tokenizer"),
         (edit(n_layers=3), "tensor layers.2.* is missing"),
         (edit(n_heads=3), "does not divide into 3 heads"),
         (edit(d_model="16"), "d_model is '16', which it cannot be"),

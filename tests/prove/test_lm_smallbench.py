@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from seqassay.errors import InputError, StoppedError, UsageError
-from seqassay.evaluate.smallbench import question, score_questions
+from seqassay.evaluate.continuations import score_questions
+from seqassay.evaluate.smallbench import make_questions
 from seqassay.models.causal_lm import CausalLmConfig
 from seqassay.models.lm_files import build_lm, export_lm, save_lm
 from seqassay.predict.stop import StopRequested
@@ -83,7 +84,7 @@ def test_accuracies_are_counted_from_the_items(run: Callable[..., Any], tmp_path
     values = [task["by_sum"]["value"] for task in record["smallbench"]["tasks"].values()]
     assert record["smallbench"]["average"]["by_sum"]["value"] == pytest.approx(sum(values) / 2)
     assert record["smallbench"]["average"]["majority"]["value"] == pytest.approx((16 / 30 + 5 / 9) / 2)
-    report = (tmp_path / "out/reports/lm_evaluation.md").read_text()
+    report = (tmp_path / "out/summary.md").read_text()
     assert "## SmallBench" in report and "| sentiment (SST-2) |" in report
 
 
@@ -124,13 +125,12 @@ def test_shots_are_answered_rows_of_the_training_set(
     run: Callable[..., Any], probes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    plain = question
 
-    def noted(tokenizer: Any, prompt: str, *rest: Any) -> Any:
-        asked.append(prompt)
-        return plain(tokenizer, prompt, *rest)
+    def noted(tokenizer: Any, questions: Any, *rest: Any) -> Any:
+        asked.extend(prompt for prompt, _ in questions)
+        return make_questions(tokenizer, questions, *rest)
 
-    monkeypatch.setattr(module, "question", noted)
+    monkeypatch.setattr(module, "make_questions", noted)
     sentiment = (str(probes / "sentiment.jsonl"),)
     run(probes=sentiment, shots=2)
     rows = [json.loads(line) for line in (probes / "train/sentiment.jsonl").read_text().splitlines()]
@@ -160,7 +160,7 @@ def test_a_stopped_run_goes_on_and_finds_the_same(
 
     with monkeypatch.context() as planted:
         planted.setattr(module, "score_questions", stopping)
-        with pytest.raises(StoppedError, match="stopped by Ctrl-C; the items scored so far are in"):
+        with pytest.raises(StoppedError, match="stopped by Ctrl-C; what was finished is kept in"):
             run()
     kept = len(items(tmp_path))
     assert kept == calls[0] + calls[1]

@@ -58,7 +58,7 @@ def build_command(
     from seqassay.report.lm import plan_table
 
     if tokenizer is not None:
-        given.setdefault("vocab_size", read_tokenizer(tokenizer)[1])
+        given.setdefault("vocab_size", read_tokenizer(tokenizer).vocab_size)
     plan = plan_of_options(given)
     typer.echo(json.dumps(plan.as_json(), indent=1) if as_json else plan_table(plan))
     if output_dir is not None:

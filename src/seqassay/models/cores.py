@@ -10,11 +10,12 @@ Shape letters: T tokens of a batch end to end, D hidden width.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from threading import Barrier
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from seqassay.models.attention import PackedLayout
 
+Part, Result = TypeVar("Part"), TypeVar("Result")
 _MOST_TOKENS = 1024  # of a micro-batch
 _FEWEST_TOKENS = 128  # below this matrix products get slower
 # Most micro-batches have about the wanted size; there a fine step wastes little. The others, a shard's last, are few.
@@ -57,6 +59,17 @@ def run_on_cores(encode: Callable[[Tensor, PackedLayout], Tensor], tokens_T: Ten
     if n_threads == 1:
         return torch.cat([encode_part(first, last) for first, last in pairwise(cuts)])
     return torch.cat(list(_workers(n_threads, os.getpid()).map(encode_part, cuts[:-1], cuts[1:])))
+
+
+def map_on_cores(work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+    """``work`` on every part, as many at a time as torch has threads, each in one thread; results in order.
+
+    For inference on the CPU whose parts are whole micro-batches; `run_on_cores` inside of one stays in its thread.
+    """
+    n_threads = torch.get_num_threads()
+    if n_threads == 1 or len(parts) < 2:
+        return map(work, parts)
+    return _workers(n_threads, os.getpid()).map(work, parts)
 
 
 def _encode_filled(encode: Callable[[Tensor, PackedLayout], Tensor], tokens_T: Tensor, layout: PackedLayout) -> Tensor:

@@ -18,15 +18,13 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 from safetensors import SafetensorError
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from seqassay.durable import disk_errors, swap_in, sync
-from seqassay.errors import ModelError, UsageError
+from seqassay.errors import InputError, ModelError, UsageError
 from seqassay.measure.provenance import provenance, utc_now
 from seqassay.models.causal_lm import CausalLm, CausalLmConfig, initialise
 from seqassay.models.checkpoint import Checkpoint, open_checkpoint, read_json_object
-from seqassay.models.identity import nucleotide_tokenizer_digest
 from seqassay.models.lm_layouts import (
     config_from_published,
     published_settings,
@@ -36,6 +34,7 @@ from seqassay.models.lm_layouts import (
 )
 from seqassay.models.lm_plan import LmPlan
 from seqassay.models.weights import adopt, check_names, check_shape, check_values, save_tensors, shapes_only
+from seqassay.text.tokenizer import TextTokenizer, load_tokenizer
 
 LM_FILE = "lm.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -103,13 +102,14 @@ def save_lm(
         "provenance": provenance(),
     }
     if tokenizer is not None:
-        digest, n_tokens = read_tokenizer(tokenizer)
+        read = read_tokenizer(tokenizer)
+        n_tokens = read.vocab_size
         if n_tokens > model.config.vocab_size:
             raise UsageError(
                 f"{tokenizer}: has {n_tokens:,} tokens; the model has a vocabulary of {model.config.vocab_size:,}",
                 hint=f"build it with --vocab-size {n_tokens}",
             )
-        said["tokenizer"] = {"file": TOKENIZER_FILE, "digest": digest, "tokens": n_tokens}
+        said["tokenizer"] = {"file": TOKENIZER_FILE, "digest": read.digest, "tokens": n_tokens}
 
     def fill(staging: Path) -> None:
         save_tensors({name: tensor.detach() for name, tensor in model.state_dict().items()}, staging / WEIGHTS_FILE)
@@ -134,11 +134,18 @@ def export_lm(source: Path | str, folder: Path | str, *, replace: bool = False) 
         save_tensors(published_tensors(loaded.model), staging / WEIGHTS_FILE)
         if loaded.tokenizer_path is not None:
             shutil.copyfile(loaded.tokenizer_path, staging / TOKENIZER_FILE)
-            _write_json(staging / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+            _write_json(staging / "tokenizer_config.json", _tokenizer_settings(read_tokenizer(loaded.tokenizer_path)))
         _write_json(staging / "config.json", settings)
 
     _write_folder(Path(folder), fill, replace=replace)
     return settings
+
+
+def _tokenizer_settings(tokenizer: TextTokenizer) -> dict[str, str]:
+    """What transformers is to know: without the token that ends a text, lm-evaluation-harness cannot run there."""
+    names = {"bos_token": tokenizer.prefix, "eos_token": tokenizer.separator}
+    tokens = {name: token.text for name, token in names.items() if token is not None}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", **tokens}
 
 
 def load_lm(folder: Path | str) -> LmFolder:
@@ -168,7 +175,7 @@ def load_lm(folder: Path | str) -> LmFolder:
         }
         tensors = tensors_from_published(config, _read(checkpoint, expected, tied=config.tied), shapes)
     tokenizer = path / TOKENIZER_FILE
-    digest = read_tokenizer(tokenizer)[0] if tokenizer.is_file() else None
+    digest = read_tokenizer(tokenizer).digest if tokenizer.is_file() else None
     named = said.get("tokenizer")
     if named is not None and (not isinstance(named, dict) or named.get("digest") != digest):
         raise ModelError(
@@ -178,18 +185,16 @@ def load_lm(folder: Path | str) -> LmFolder:
     return LmFolder(path, adopt(model, tensors, torch.float32), said, tokenizer if digest else None, digest)
 
 
-def read_tokenizer(path: Path) -> tuple[str, int]:
-    """Digest of a ``tokenizer.json`` (over what it says, however it is laid out), and its number of tokens.
+def read_tokenizer(path: Path) -> TextTokenizer:
+    """The tokenizer of a ``tokenizer.json``; its digest is the one that token files name.
 
     Raises:
         ModelError: it cannot be read as one.
     """
-    content = read_json_object(path)
     try:
-        tokenizer = Tokenizer.from_str(json.dumps(content))
-    except Exception as error:  # the library raises nothing narrower
-        raise ModelError(f"{path}: not a tokenizer: {error}") from error
-    return nucleotide_tokenizer_digest(content), max(tokenizer.get_vocab().values(), default=-1) + 1
+        return load_tokenizer(path)
+    except InputError as error:
+        raise ModelError(error.message, hint=error.hint) from error
 
 
 def _read(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]], *, tied: bool = False) -> dict[str, Tensor]:

@@ -17,15 +17,8 @@ import torch
 from seqassay.digests import file_sha256
 from seqassay.durable import disk_errors
 from seqassay.errors import InputError, UsageError
-from seqassay.evaluate.smallbench import (
-    Question,
-    accuracy,
-    batches_of_questions,
-    best,
-    mean_accuracy,
-    question,
-    score_questions,
-)
+from seqassay.evaluate.continuations import Question, Score, batches_of_questions, score_questions
+from seqassay.evaluate.smallbench import accuracy, best, make_questions, mean_accuracy
 from seqassay.measure.progress import RunProgress
 from seqassay.models.causal_lm import CausalLm
 from seqassay.prove.lm.settings import LmEvaluateSettings
@@ -104,18 +97,12 @@ def run_smallbench(
         for one in sets:
             todo = [item for item in asked[one.task.name] if item.id not in done]
             progress.skip_shard(len(asked[one.task.name]) - len(todo))
-            questions = [
-                question(
-                    tokenizer,
-                    shots[one.task.name] + one.task.prompt(item.texts),
-                    one.task.continuations,
-                    context_tokens,
-                )
-                for item in todo
-            ]
+            prompts = [shots[one.task.name] + one.task.prompt(item.texts) for item in todo]
+            asked_for = [(prompt, one.task.continuations) for prompt in prompts]
+            questions = make_questions(tokenizer, asked_for, context_tokens)
             for batch in batches_of_questions(questions, settings.batch):
-                sums = score_questions(model, [questions[i] for i in batch], device=device)
-                scored = [_scored(todo[i], questions[i], found) for i, found in zip(batch, sums, strict=True)]
+                scores = score_questions(model, [questions[i] for i in batch], device=device)
+                scored = [_scored(todo[i], questions[i], found) for i, found in zip(batch, scores, strict=True)]
                 done |= {item.id: item for item in scored}
                 with disk_errors(path=path):
                     file.write("".join(json.dumps(asdict(item)) + "\n" for item in scored))
@@ -193,7 +180,8 @@ def _begin(path: Path, digest: str, *, resume: bool) -> dict[str, ScoredItem]:
     return found
 
 
-def _scored(item: ProbeItem, asked: Question, log_probs: tuple[float, ...]) -> ScoredItem:
+def _scored(item: ProbeItem, asked: Question, scores: Sequence[Score]) -> ScoredItem:
+    log_probs = tuple(score.log_prob for score in scores)
     lengths = tuple(map(len, asked.continuations))
     averages = [value / length for value, length in zip(log_probs, lengths, strict=True)]
     return ScoredItem(
