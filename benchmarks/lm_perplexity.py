@@ -102,7 +102,7 @@ def row(case: dict[str, Any], place: Path, documents: list[list[int]], prefix_id
     """One setting, three ways."""
     settings = LmEvaluateSettings(
         checkpoint=place / "model", inputs=(str(place / "tokens"),), output_dir=place / "out", splits=("valid",),
-        device="cpu", force=True, **case,
+        device="cpu", force=True, skip_profiling=True, **case,
     )  # fmt: skip
     ours = evaluate_lm(settings).record["splits"]["valid"]["values"]["loss"]
     tensors = {name: tensor.double() for name, tensor in load_file(place / "exported" / "model.safetensors").items()}

@@ -288,7 +288,7 @@ def test_a_hopeless_model_has_no_infinite_perplexity(run: Callable[..., Any], to
     assert any("guessing evenly would do better" in note for note in record["notes"])
     text = (tmp_path / "out/metrics.json").read_text()
     assert "Infinity" not in text and "NaN" not in text
-    assert "over 1e+300" in (tmp_path / "out/reports/lm_evaluation.md").read_text()
+    assert "over 1e+300" in (tmp_path / "out/summary.md").read_text()
 
 
 def test_a_record_that_lies_is_not_written(run: Callable[..., Any], tmp_path: Path) -> None:

@@ -44,17 +44,37 @@ def evaluate_command(
     shots_from: Path = typer.Option(None, metavar="FOLDER", help="Of the training rows (default: train/ in PLACE)."),
     shots_seed: int = typer.Option(None, metavar="N", help="Seed that draws the shots (default: 0)."),
     max_samples: int = typer.Option(None, metavar="N", help="Ask the first N rows of every task alone."),
+    skip_perplexity: bool = typer.Option(None, "--skip-perplexity", help="Leave the text out."),
+    skip_smallbench: bool = typer.Option(None, "--skip-smallbench", help="Leave the probes out."),
+    skip_profiling: bool = typer.Option(None, "--skip-profiling", help="Leave speed and memory out."),
+    skip_latency: bool = typer.Option(None, "--skip-latency", help="Leave latency out."),
+    skip_throughput: bool = typer.Option(None, "--skip-throughput", help="Leave throughput out."),
+    skip_scaling: bool = typer.Option(None, "--skip-scaling", help="Leave scaling over batch sizes out."),
+    skip_memory: bool = typer.Option(None, "--skip-memory", help="Leave memory out."),
+    latency_shapes: str = typer.Option(
+        None, metavar="SHAPES", help="Sequences x tokens, with commas between (default: 1x128,1x512)."
+    ),
+    latency_warm_ups: int = typer.Option(None, metavar="N", help="Runs before the timed ones (default: 10)."),
+    latency_runs: int = typer.Option(None, metavar="N", help="Timed runs of every shape (default: 100)."),
+    throughput_shape: str = typer.Option(None, metavar="SHAPE", help="Sequences x tokens (default: 32x512)."),
+    throughput_s: float = typer.Option(None, metavar="SECONDS", help="How long (default: 10)."),
+    scaling_batches: str = typer.Option(None, metavar="NS", help="Batch sizes (default: 1,2,4,8,16,32)."),
+    scaling_length: int = typer.Option(None, metavar="TOKENS", help="Of each sequence (default: 128)."),
+    scaling_runs: int = typer.Option(None, metavar="N", help="Rounds over the batch sizes (default: 10)."),
+    memory_shape: str = typer.Option(None, metavar="SHAPE", help="Sequences x tokens (default: the throughput's)."),
+    memory_runs: int = typer.Option(None, metavar="N", help="Fresh processes that measure it (default: 3)."),
+    run_id: str = typer.Option(None, metavar="NAME", help="Name of this run (default: made of the time)."),
     device: str = typer.Option(None, metavar="auto|cpu|cuda|cuda:N", help="Where to compute (default: auto)."),
     threads: int = typer.Option(None, metavar="N", help="CPU threads (default: what the machine gives)."),
     force: bool = typer.Option(None, "--force", help="Replace the evaluation in OUT."),
-    resume: bool = typer.Option(None, "--resume", help="Go on with the probe items that a stopped run has scored."),
+    resume: bool = typer.Option(None, "--resume", help="Go on with what a stopped evaluation has finished."),
     progress: bool = typer.Option(True, "--progress/--no-progress", help="Show a progress line."),
 ) -> None:
-    """Score text with a language model: loss, perplexity per token, word and byte, bits per byte, top-k accuracy.
+    """Evaluate a language model in one go: perplexity of text, SmallBench (--probes), speed and memory.
 
     Every token is scored exactly once, in rolling windows. Guards run first: a model that sees the future, shifted
-    labels, or tokens left out end the command with an error that names the likely bug. With --probes the SmallBench
-    tasks are asked too. Writes metrics.json, reports/lm_evaluation.md and smallbench_items.jsonl.
+    labels, or tokens left out end the command with an error that names the likely bug. A --skip option leaves a part
+    out. Writes metrics.json, summary.md, smallbench_results.json, latency_results.json and throughput_results.json.
     """
     given: dict[str, Any] = {name: value for name, value in locals().items() if name != "progress"}
     given["inputs"] = list(inputs) if inputs else None
@@ -62,7 +82,14 @@ def evaluate_command(
     if splits is not None:
         given["splits"] = [name.strip() for name in splits.split(",")]
     if top_k is not None:
-        given["top_k"] = [_whole_number(text) for text in top_k.split(",")]
+        given["top_k"] = _whole_numbers("--top-k", top_k, ",", "1,5")
+    if scaling_batches is not None:
+        given["scaling_batches"] = _whole_numbers("--scaling-batches", scaling_batches, ",", "1,8,32")
+    if latency_shapes is not None:
+        given["latency_shapes"] = [_shape("--latency-shapes", text) for text in latency_shapes.split(",")]
+    for name, text in (("throughput_shape", throughput_shape), ("memory_shape", memory_shape)):
+        if text is not None:
+            given[name] = _shape(f"--{name.replace('_', '-')}", text)
     from seqassay.prove.lm.settings import LmEvaluateSettings
 
     run(resolve_settings(LmEvaluateSettings, {}, given), show_progress=progress)
@@ -82,8 +109,16 @@ def run(settings: LmEvaluateSettings, *, show_progress: bool) -> None:
     typer.echo(lm_evaluation_summary(result.record, str(result.folder)))
 
 
-def _whole_number(text: str) -> int:
+def _whole_numbers(option: str, text: str, between: str, example: str) -> list[int]:
     try:
-        return int(text)
+        return [int(part) for part in text.split(between)]
     except ValueError:
-        raise UsageError(f"--top-k is {text!r}; it is whole numbers with commas between, as in 1,5") from None
+        known = "with commas between" if between == "," else "with an x between"
+        raise UsageError(f"{option} is {text!r}; it is whole numbers {known}, as in {example}") from None
+
+
+def _shape(option: str, text: str) -> list[int]:
+    numbers = _whole_numbers(option, text, "x", "1x128")
+    if len(numbers) != 2:
+        raise UsageError(f"{option} is {text!r}; it is sequences x tokens, as in 1x128")
+    return numbers

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from seqassay.durable import write_durably
 from seqassay.errors import SeqassayError
 
 Label = str | int
@@ -82,22 +80,11 @@ class MetricsLog:
             found.append({**labels, **{name: self.figure(name, **labels) for name in names}})
         return found
 
-    def write_history(self, path: Path) -> None:
-        """One line of JSON a row, labels first; the file is whole or as it was before.
+    def history(self) -> bytes:
+        """JSONL: one line a row, labels first."""
+        lines = (json.dumps({**row["labels"], **row["values"]}, allow_nan=False) for row in self._rows)
+        return "".join(f"{line}\n" for line in lines).encode()
 
-        Raises:
-            OSError: the disk is full, or nobody may write there.
-        """
-        write_durably(path, self._lines())
-
-    def write_summary(self, path: Path, *, by: Iterable[str]) -> None:
-        """`summary` as JSON.
-
-        Raises:
-            OSError: the disk is full, or nobody may write there.
-        """
-        write_durably(path, [(json.dumps(self.summary(by=by), indent=1, allow_nan=False) + "\n").encode()])
-
-    def _lines(self) -> Iterator[bytes]:
-        for row in self._rows:
-            yield (json.dumps({**row["labels"], **row["values"]}, allow_nan=False) + "\n").encode()
+    def summary_json(self, *, by: Iterable[str]) -> bytes:
+        """`summary` as JSON."""
+        return (json.dumps(self.summary(by=by), indent=1, allow_nan=False) + "\n").encode()

@@ -43,6 +43,13 @@ class RunProgress:
         self.stage = stage
         self.on_stage(stage)
 
+    def begin_part(self, stage: str, unit: str, total: int | None) -> None:
+        """Another stage, with a count and a rate of its own, in units of its own."""
+        self.unit, self.total_sequences = unit, total
+        self.done_sequences = self.resumed_sequences = 0
+        self.begin_work()
+        self.begin_stage(stage)
+
     def begin_shard(self, n_sequences: int, n_tokens: int) -> None:
         """A shard goes to the device."""
         self._tokens_at_shard = self.tokens()

@@ -1,35 +1,59 @@
-"""`seqassay lm evaluate`: the steps from a checkpoint and text to a record."""
+"""`seqassay lm evaluate`: the steps from a checkpoint, text and probes to a record and its files."""
 
 from __future__ import annotations
 
-import math
+import contextlib
+import hashlib
+import json
+import os
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from seqassay.config import settings_as_json
+from seqassay.durable import disk_errors
 from seqassay.engine.precision import resolve_device
-from seqassay.errors import StoppedError, UsageError
+from seqassay.errors import ResourceError, SeqassayError, StoppedError, UsageError, is_out_of_memory
 from seqassay.measure.progress import RunProgress
-from seqassay.measure.provenance import device_name, provenance, utc_now
+from seqassay.measure.provenance import commit_of, device_name, provenance, utc_now
 from seqassay.predict.stop import StopRequested
 from seqassay.prove.lm.guards import run_guards
 from seqassay.prove.lm.inputs import Checkpoint, chosen_splits, open_model, open_tokens
+from seqassay.prove.lm.notes import notes_of
+from seqassay.prove.lm.outputs import write_outputs
+from seqassay.prove.lm.pieces import Pieces, has_pieces
+from seqassay.prove.lm.profile import LmProfile, profile_lm
+from seqassay.prove.lm.profiling import shapes_of
 from seqassay.prove.lm.record import FORMAT, KIND, VERSION, check_record
 from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.prove.lm.smallbench import ITEMS, read_sets, run_smallbench
 from seqassay.prove.lm.splits import Method, evaluate_split
-from seqassay.prove.outputs import METRICS, check_place, write_report_and_record
-from seqassay.report.lm_evaluation import lm_evaluation_report
+from seqassay.prove.lm.standard import model_section, standard_metrics
+from seqassay.prove.lm.trained import read_training
+from seqassay.prove.outputs import METRICS, check_place
 from seqassay.text.probes import ProbeSet
 from seqassay.text.token_files import TokenFiles
+from seqassay.train.output_folder import only_writer
 
-REPORT = "lm_evaluation.md"
+# Settings that no finished part depends on: an evaluation goes on with others of these.
+_FREE = (
+    "output_dir",
+    "resume",
+    "force",
+    "run_id",
+    "probes",
+    "shots",
+    "shots_from",
+    "shots_seed",
+    "max_samples",
+    "splits",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +65,15 @@ class LmEvaluation:
 
 
 def evaluate_lm(settings: LmEvaluateSettings, *, progress: RunProgress | None = None) -> LmEvaluation:
-    """Check the model, score every split, work out the figures, and write the outputs.
+    """Check the model, ask the probes, measure speed and memory, score every split, and write the outputs.
 
     Raises:
         UsageError: settings that cannot work, or something in the output folder's way.
         InputError: bad text, or tokens that are not the model's.
         ModelError: a checkpoint that cannot be used.
         LmGuardError: a figure would be wrong; names the likely bug.
+        ResourceError: memory or disk ran out; finished parts are kept.
+        StoppedError: SIGTERM or Ctrl-C; finished parts and probe items are kept.
     """
     progress = progress or RunProgress(unit="tokens")
     began = time.monotonic()
@@ -57,34 +83,38 @@ def evaluate_lm(settings: LmEvaluateSettings, *, progress: RunProgress | None = 
         torch.set_num_threads(settings.threads)
     checkpoint = open_model(settings.checkpoint)
     method = _method(settings, checkpoint)
+    shapes_of(settings, checkpoint.folder.model.config.context)
     model = checkpoint.folder.model.to(device)
-    sets = read_sets(settings) if settings.probes else []
-    with open_tokens(settings, checkpoint, progress) if settings.inputs else nullcontext() as files:
+    sets = read_sets(settings) if settings.asks_probes else []
+    with open_tokens(settings, checkpoint, progress) if settings.scores_text else nullcontext() as files:
         names = () if files is None else chosen_splits(files, settings.splits)
-        progress.begin_work()
-        progress.begin_stage("guards")
+        progress.begin_part("guards", "guards", None)
         guards = run_guards(
             model, device, context_tokens=method.context_tokens, stride_tokens=method.stride_tokens,
             is_untrained=checkpoint.is_untrained,
         )  # fmt: skip
         record = _opening(settings, checkpoint, files, method, device)
-        record["smallbench"] = _smallbench(settings, checkpoint, sets, method, device, progress) if sets else None
-        splits: dict[str, Any] = {}
-        if files is not None:
-            splits, found = _splits(names, checkpoint, files, method, device, progress)
-            guards += found
-    record |= {"guards": guards, "splits": splits}
-    record["notes"] = _notes(record, checkpoint, files)
-    record["wall_s"] = round(time.monotonic() - began, 3)
-    check_record(record)
-    write_report_and_record(settings.output_dir, REPORT, lm_evaluation_report(record), record)
+        with disk_errors(path=settings.output_dir), only_writer(settings.output_dir):
+            pieces = Pieces(
+                settings.output_dir, _identity(settings, record), record["run"]["id"], resume=settings.resume
+            )
+            record["run"]["id"] = pieces.run_id
+            profile = _measure(settings, checkpoint, files, names, sets, method, device, progress, pieces, record)
+            record["guards"] = guards + record["guards"]
+            record["run"]["resumed_parts"] = pieces.resumed
+            record["notes"] = notes_of(record, checkpoint, files)
+            record["wall_s"] = round(time.monotonic() - began, 3)
+            record["standard"] = standard_metrics(record).to_json()
+            check_record(record)
+            write_outputs(settings.output_dir, record, None if profile is None else profile.log)
+            pieces.remove()
     return LmEvaluation(record, settings.output_dir)
 
 
 def _check_place(settings: LmEvaluateSettings) -> None:
-    """Find what is in the way of the outputs; items of a stopped run are named as such."""
+    """Find what is in the way of the outputs; what a stopped evaluation left is named as such."""
     folder = settings.output_dir
-    is_stopped = (folder / ITEMS).exists() and not (folder / METRICS).exists()
+    is_stopped = has_pieces(folder) or ((folder / ITEMS).exists() and not (folder / METRICS).exists())
     if is_stopped and not (settings.force or settings.resume):
         raise UsageError(
             f"{folder}: holds an interrupted evaluation",
@@ -93,24 +123,81 @@ def _check_place(settings: LmEvaluateSettings) -> None:
     check_place(folder, force=settings.force, what="evaluation", resume=settings.resume)
 
 
-def _splits(
-    names: tuple[str, ...],
+def _measure(
+    settings: LmEvaluateSettings,
     checkpoint: Checkpoint,
-    files: TokenFiles,
+    files: TokenFiles | None,
+    names: tuple[str, ...],
+    sets: list[ProbeSet],
     method: Method,
     device: torch.device,
     progress: RunProgress,
+    pieces: Pieces,
+    record: dict[str, Any],
+) -> LmProfile | None:
+    """Probes, profiling and text, into the record; what a stop or an empty memory leaves of them is kept.
+
+    Raises:
+        StoppedError, ResourceError: finished parts are kept.
+    """
+    profile = None
+    kept = f"what was finished is kept in {settings.output_dir}"
+    try:
+        record["smallbench"] = (
+            _smallbench(settings, checkpoint, sets, method, device, progress, record) if sets else None
+        )
+        if settings.profiled_parts:
+            profile = profile_lm(checkpoint, settings, device, progress=progress, pieces=pieces)
+        record["profiling"] = None if profile is None else profile.record
+        record["splits"], record["guards"] = _splits(names, checkpoint, files, method, device, progress, pieces)
+    except StopRequested as stop:
+        raise StoppedError(
+            f"stopped by {stop}; {kept}", hint="go on with the same command and --resume (in place of --force)"
+        ) from None
+    except ResourceError as error:
+        hint = f"{error.hint}; {kept}: go on with --resume" if error.hint else f"{kept}: go on with --resume"
+        raise ResourceError(error.message, hint=hint) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(
+            f"out of memory on {device} ({progress.stage})", hint=f"give a smaller --batch; {kept}: go on with --resume"
+        ) from error
+    except SeqassayError:  # it would end so again
+        pieces.remove()
+        (settings.output_dir / ITEMS).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            settings.output_dir.rmdir()
+        raise
+    return profile
+
+
+def _splits(
+    names: tuple[str, ...],
+    checkpoint: Checkpoint,
+    files: TokenFiles | None,
+    method: Method,
+    device: torch.device,
+    progress: RunProgress,
+    pieces: Pieces,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Every split's figures, and what the guards found in them."""
     splits: dict[str, Any] = {}
     guards: list[dict[str, Any]] = []
+    if files is None:
+        return splits, guards
     for name in names:
-        progress.begin_stage(f"scoring {name}")
-        splits[name], found = evaluate_split(
-            checkpoint.folder.model, checkpoint.tokenizer, files.split(name), method, device,
-            comes_back=bool(files.manifest["splits"][name]["comes_back_exactly"]), progress=progress,
-        )  # fmt: skip
-        guards += found
+
+        def score(name: str = name) -> dict[str, Any]:
+            figures, found = evaluate_split(
+                checkpoint.folder.model, checkpoint.tokenizer, files.split(name), method, device,
+                comes_back=bool(files.manifest["splits"][name]["comes_back_exactly"]), progress=progress,
+            )  # fmt: skip
+            return {"figures": figures, "guards": found}
+
+        made = pieces.get(f"split {name}", score)
+        splits[name] = made["figures"]
+        guards += made["guards"]
     return splits, guards
 
 
@@ -121,23 +208,30 @@ def _smallbench(
     method: Method,
     device: torch.device,
     progress: RunProgress,
+    record: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The probe tasks, before the text: what a stop leaves of them is kept.
+    """The probe tasks, before the text: what a stop leaves of them is kept."""
+    said = {name: value for name, value in record["identity"]["checkpoint"].items() if name != "path"}
+    progress.begin_part("smallbench", "items", None)
+    return run_smallbench(
+        checkpoint.folder.model, checkpoint.tokenizer, sets, settings, said, device, progress,
+        context_tokens=method.context_tokens,
+    )  # fmt: skip
 
-    Raises:
-        StoppedError: SIGTERM or Ctrl-C; what was scored is kept.
-    """
-    said = {name: value for name, value in checkpoint.identity().items() if name != "path"}
-    try:
-        return run_smallbench(
-            checkpoint.folder.model, checkpoint.tokenizer, sets, settings, said, device, progress,
-            context_tokens=method.context_tokens,
-        )  # fmt: skip
-    except StopRequested as stop:
-        raise StoppedError(
-            f"stopped by {stop}; the items scored so far are in {settings.output_dir / ITEMS}",
-            hint="go on with the same command and --resume (in place of --force)",
-        ) from None
+
+def _identity(settings: LmEvaluateSettings, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What finished parts depend on."""
+    own = settings_as_json(settings)
+    free = {name for name in own if name in _FREE or name.startswith("skip_")}
+    checkpoint = {name: value for name, value in record["identity"]["checkpoint"].items() if name != "path"}
+    return {
+        **{name: value for name, value in own.items() if name not in free},
+        "checkpoint": checkpoint,
+        "text_tokens": record["identity"]["text"]["tokens"],
+        "device": record["device"],
+        "threads": record["provenance"]["hardware"]["torch_threads"],
+        "seqassay": record["provenance"]["seqassay"],
+    }
 
 
 def _method(settings: LmEvaluateSettings, checkpoint: Checkpoint) -> Method:
@@ -175,14 +269,20 @@ def _opening(
 ) -> dict[str, Any]:
     """What was evaluated, on what, and how."""
     prefix = checkpoint.tokenizer.prefix
+    identity = checkpoint.identity()
     said: Mapping[str, Any] = {"splits": {}, "sources": []} if files is None else files.manifest
     return {
         "format": FORMAT,
         "version": VERSION,
         "kind": KIND,
         "written_at": utc_now(),
+        "run": {
+            "id": settings.run_id or _run_id(checkpoint),
+            "git_commit": commit_of(Path()),
+            "checkpoint_git_commit": commit_of(checkpoint.folder.path),
+        },
         "identity": {
-            "checkpoint": checkpoint.identity(),
+            "checkpoint": identity,
             "text": {
                 "inputs": list(settings.inputs),
                 "tokens": {name: split["files"]["tokens"]["sha256"] for name, split in said["splits"].items()},
@@ -200,49 +300,15 @@ def _opening(
             "interval": "ratio of sums over units drawn whole, linearised, Student's t on effective units (Kish 1965)",
             "ties": "of equally likely tokens the one with the smaller id comes first",
         },
+        "model": model_section(checkpoint.folder.model, identity["weights"], checkpoint.folder.said.get("seed")),
+        "training": read_training(checkpoint.folder)[0],
         "device": device_name(device),
         "provenance": provenance(),
     }
 
 
-def _notes(record: Mapping[str, Any], checkpoint: Checkpoint, files: TokenFiles | None) -> list[str]:
-    """What to mind when the figures are read."""
-    notes = []
-    log_v = math.log(checkpoint.folder.model.config.vocab_size)
-    if checkpoint.is_untrained:
-        notes.append("the model is untrained: its weights are the first ones of its seed")
-    for name, split in record["splits"].items():
-        n = split["n"]
-        if split["scope"] == "partial":
-            notes.append(f"{name}: partial, the first {split['scored_share']:.2%} of the tokens were scored")
-        if n["unscored_first_tokens"]:
-            notes.append(
-                f"{name}: without a prefix token the first of every document is not scored "
-                f"({n['unscored_first_tokens']:,} of {n['tokens']:,} tokens)"
-                if record["method"]["windows"] == "documents"
-                else f"{name}: without a prefix token the first token is not scored"
-            )
-        if n["scored_separators"]:
-            notes.append(f"{name}: {n['scored_separators']:,} separators are scored as well; they stand for no text")
-        if split["unit"]["name"] != "documents":
-            notes.append(
-                f"{name}: intervals are over {split['unit']['name']}; they say how much parts of this text differ, not "
-                "how other texts would do"
-            )
-        if split["values"]["loss"]["value"] > log_v and not checkpoint.is_untrained:
-            notes.append(f"{name}: the loss is above ln V = {log_v:.4f}: guessing evenly would do better")
-        if files is not None and not files.manifest["splits"][name]["comes_back_exactly"]:
-            notes.append(f"{name}: the tokenizer changes text; words and bytes are those of what its tokens spell")
-    for name, task in (record["smallbench"] or {"tasks": {}})["tasks"].items():
-        if task["scope"] == "partial":
-            notes.append(f"{name}: partial, the first {task['n']:,} of {task['rows']:,} rows were asked")
-        if task["truncated_prompts"]:
-            notes.append(
-                f"{name}: prompts longer than the context: {task['truncated_prompts']:,}; {task['cut_tokens']:,} "
-                "tokens were left out at their beginnings"
-            )
-        low, high = task["by_average"]["interval_95"]
-        if low <= task["majority"]["value"]:
-            beside = "below" if high < task["majority"]["value"] else "not told from"
-            notes.append(f"{name}: {beside} the larger class, {task['majority']['value']:.2%}: no skill is shown")
-    return notes
+def _run_id(checkpoint: Checkpoint) -> str:
+    """A name of its own: the time (UTC), and digits of what else makes it one."""
+    now = datetime.now(timezone.utc)
+    of = json.dumps([str(checkpoint.folder.path), time.time_ns(), os.getpid()])
+    return f"{now:%Y%m%d-%H%M%S}-{hashlib.sha256(of.encode()).hexdigest()[:6]}"

@@ -8,9 +8,20 @@ from typing import Any
 
 from seqassay.errors import SeqassayError
 from seqassay.measure.schema import check_schema
+from seqassay.prove.lm.profiling_checks import check_profiling
+from seqassay.prove.lm.standard import StandardMetrics, standard_metrics
+from seqassay.prove.record import check_figure_of_runs, figures_in
 
-FORMAT, VERSION, KIND = "seqassay-lm-evaluation", "1.0", "lm_evaluation"
+FORMAT, VERSION, KIND = "seqassay-lm-evaluation", "2.0", "lm_evaluation"
 _SLACK = 1e-9
+
+
+def range_of(place: str) -> tuple[float, float]:
+    """The range of the figure that a place in the record names."""
+    names = place.split(".")
+    if names[-1] in ("by_average", "by_sum", "majority", "model_flop_utilisation") or names[-1].endswith("_accuracy"):
+        return 0.0, 1.0
+    return (1.0 if names[-1].endswith("_perplexity") else 0.0), math.inf
 
 
 def check_record(record: Mapping[str, Any]) -> None:
@@ -20,8 +31,12 @@ def check_record(record: Mapping[str, Any]) -> None:
         SeqassayError: names the figure (a bug here, or a record that was changed).
     """
     check_schema(record, KIND)
-    if not record["splits"] and record["smallbench"] is None:
+    if not record["splits"] and record["smallbench"] is None and record["profiling"] is None:
         raise SeqassayError("nothing was evaluated")
+    if record["profiling"] is not None:
+        for place, figure in figures_in(record["profiling"]):
+            check_figure_of_runs(figure, f"profiling.{place}", range_of(place))
+        check_profiling(record["profiling"], weight_bytes=record["model"]["weight_bytes"])
     for name, task in (record["smallbench"] or {"tasks": {}})["tasks"].items():
         _check_task(name, task)
     for name, split in record["splits"].items():
@@ -43,6 +58,9 @@ def check_record(record: Mapping[str, Any]) -> None:
         bits = values["bits_per_byte"]["value"]
         if bits is not None and not math.isclose(bits * n["bytes"] * math.log(2), nats, rel_tol=1e-9):
             raise SeqassayError(f"{name}: bits per byte and loss are not of one sum")
+    standard = StandardMetrics.from_json(record["standard"])
+    if standard != standard_metrics(record):
+        raise SeqassayError("the standard metrics are not those of the rest of the record")
 
 
 def _check_task(name: str, task: Mapping[str, Any]) -> None:

@@ -81,7 +81,7 @@ def evaluate_split(
     windows = evaluation_windows(
         spans, context_tokens=method.context_tokens, stride_tokens=method.stride_tokens, has_prefix=has_prefix
     )
-    progress.total_sequences, progress.done_sequences = n_to_score, 0
+    progress.begin_part(f"scoring {split.name}", "tokens", n_to_score)
     n_batches, began = 0, time.monotonic()
     batches = batches_of(windows, method.batch_tokens)
     for batch in islice(batches, method.max_batches):

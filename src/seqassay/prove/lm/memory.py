@@ -1,0 +1,169 @@
+"""Peak memory of a language model, of fresh processes: nothing that this one did before is in it.
+
+``python -m seqassay.prove.lm.memory JOB.json`` is such a process: it loads the model, makes one scoring pass, and
+writes what that took beside the job. Its standard input ends when its parent does, however that ends; then it ends as
+well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqassay.errors import ResourceError, SeqassayError, is_out_of_memory
+from seqassay.measure.metrics_log import MetricsLog
+from seqassay.measure.monitor import peak_memory_bytes
+from seqassay.measure.progress import RunProgress
+from seqassay.models.causal_lm import CausalLm
+from seqassay.models.lm_files import load_lm
+from seqassay.prove.lm.profiling import LmBench, check_shape_fits
+from seqassay.prove.lm.settings import LmEvaluateSettings, Shape, shape_name
+
+_PARENT_GONE = 3
+_PATIENCE_S = 5.0
+_LAST_LINES = 3  # of what a process said before it ended by itself
+
+
+def measure_memory(
+    checkpoint: Path,
+    model: CausalLm,
+    settings: LmEvaluateSettings,
+    shape: Shape,
+    device: torch.device,
+    log: MetricsLog,
+    progress: RunProgress,
+) -> dict[str, Any]:
+    """Peak memory of loading the model and scoring one batch, over some fresh processes.
+
+    Returns:
+        Resident memory of the process on the host; on CUDA also what tensors held and what PyTorch reserved.
+
+    Raises:
+        ResourceError: the shape does not fit.
+        SeqassayError: a process ended by itself; says what it said.
+    """
+    check_shape_fits(model, shape, device)
+    name = shape_name(shape)
+    progress.begin_part(f"memory of {name}", "processes", settings.memory_runs)
+    job = {
+        "checkpoint": str(checkpoint.absolute()),
+        "shape": list(shape),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+    }
+    for _ in range(settings.memory_runs):
+        log.add(_run(job), part="memory", shape=name, phase="timed")
+        progress.done_sequences += 1
+    found = {"shape": name, "batch": shape[0], "length_tokens": shape[1]}
+    figures = log.summary(by=("part", "shape"))
+    of_memory = next(group for group in figures if group["part"] == "memory")
+    return found | {key: of_memory.get(key) for key in _FIGURES}
+
+
+_FIGURES = (
+    "peak_bytes", "before_model_bytes", "loaded_bytes", "cuda_peak_allocated_bytes", "cuda_peak_reserved_bytes",
+    "cuda_allocated_bytes", "cuda_reserved_bytes",
+)  # fmt: skip
+
+
+def _run(job: Mapping[str, Any]) -> dict[str, float]:
+    """What one process measured."""
+    with tempfile.TemporaryDirectory(prefix="seqassay-") as folder:
+        path, result_path, said_path = (Path(folder) / name for name in ("job.json", "result.json", "said.txt"))
+        path.write_text(json.dumps({**job, "result": str(result_path)}), encoding="utf-8")
+        with _process(path, said_path) as process:
+            process.wait()
+        if not result_path.is_file():
+            lines = said_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            if process.returncode == -9:
+                raise ResourceError(
+                    "the process that measures memory was killed, as the system does when memory runs out",
+                    hint="measure a smaller --memory-shape, or --skip-memory",
+                )
+            said = " | ".join(lines[-_LAST_LINES:]) or "it said nothing"
+            raise SeqassayError(f"the process that measures memory ended with {process.returncode}: {said}")
+        result: dict[str, Any] = json.loads(result_path.read_text(encoding="utf-8"))
+    if "out_of_memory" in result:
+        raise ResourceError(result["out_of_memory"], hint="measure a smaller --memory-shape, or --skip-memory")
+    return result
+
+
+@contextmanager
+def _process(job: Path, said_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of a job, out of reach of the terminal's Ctrl-C; it does not outlive the block."""
+    with said_path.open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "seqassay.prove.lm.memory", str(job)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(_PATIENCE_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def main() -> None:
+    """Load, run once, and write down what it took."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        result: dict[str, Any] = _measured(job)
+    except (RuntimeError, MemoryError, ResourceError) as error:
+        if not (isinstance(error, ResourceError) or is_out_of_memory(error)):
+            raise
+        batch, length = job["shape"]
+        result = {"out_of_memory": f"out of memory with {batch:,} sequences of {length:,} tokens"}
+    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
+
+
+def _measured(job: Mapping[str, Any]) -> dict[str, float]:
+    torch.set_num_threads(job["threads"])
+    device = torch.device(job["device"])
+    before_model = peak_memory_bytes()
+    model = load_lm(Path(job["checkpoint"])).model.to(device)
+    loaded = peak_memory_bytes()
+    bench = LmBench(model, device, RunProgress(unit="runs"))
+    batch, length = job["shape"]
+    bench.run_of((batch, length))()
+    bench.clock.synchronize()
+    found: dict[str, float] = {
+        "peak_bytes": peak_memory_bytes(),
+        "before_model_bytes": before_model,
+        "loaded_bytes": loaded,
+    }
+    if device.type == "cuda":
+        found |= {
+            "cuda_peak_allocated_bytes": torch.cuda.max_memory_allocated(device),
+            "cuda_peak_reserved_bytes": torch.cuda.max_memory_reserved(device),
+            "cuda_allocated_bytes": torch.cuda.memory_allocated(device),
+            "cuda_reserved_bytes": torch.cuda.memory_reserved(device),
+        }
+    return found
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(_PARENT_GONE)
+
+
+if __name__ == "__main__":
+    main()
