@@ -19,6 +19,9 @@ KINDS = (
     "pipeline",
     "scan",
     "lm_evaluation",
+    "lm_generation",
+    "lm_text_scores",
+    "lm_sweep",
 )  # each has schemas/KIND.json
 
 

@@ -1,0 +1,1 @@
+"""`seqassay lm generate`: what a language model writes after prompts, and how fast."""

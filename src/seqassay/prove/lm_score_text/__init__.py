@@ -1,0 +1,1 @@
+"""`seqassay lm score-text`: BLEU and ROUGE of texts against references."""
