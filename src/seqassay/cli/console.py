@@ -72,12 +72,17 @@ def gate_error(gate: Mapping[str, Any], figure_beside_limit: str) -> GateError:
 
 
 @contextlib.contextmanager
-def console_log(level: int) -> Iterator[None]:
-    """The package's log lines on standard error, from this level on."""
+def console_log(level: int, *, only: str = "seqassay") -> Iterator[None]:
+    """The package's log lines on standard error, from this level on.
+
+    Args:
+        only: below the level of warnings, lines of this part of the package alone.
+    """
     from seqassay.report.terminal import ConsoleLogHandler, error_console
 
     package = logging.getLogger("seqassay")
     before, handler = package.level, ConsoleLogHandler(error_console(), level)
+    handler.addFilter(lambda line: line.levelno >= logging.WARNING or line.name.startswith(only))
     package.addHandler(handler)
     package.setLevel(min(level, before or level))
     try:

@@ -19,6 +19,7 @@ KINDS = (
     "pipeline",
     "scan",
     "lm_evaluation",
+    "lm_training",
     "lm_generation",
     "lm_text_scores",
     "lm_sweep",
