@@ -19,6 +19,7 @@ from typing import Any, Literal
 from seqassay.errors import SeqassayError
 from seqassay.evaluate.intervals import student_t
 from seqassay.prove.sweep.results import Run
+from seqassay.report.sweep_words import change
 
 MARGIN = 0.05  # of perplexity, and of latency where perplexities tie
 COST_TOLERANCE = 0.02  # latency or memory higher by no more than this is no worse, however well it is measured
@@ -116,10 +117,11 @@ class Decision:
         """Every field, and how it was worked out."""
         return _as_json(self) | {
             "method": (
-                "ratios of geometric means, paired by seed; Student's t on the logarithm of a figure; intervals that "
-                f"decide hold for all {len(self.comparisons)} finalists together (Bonferroni, 95%)"
+                "ratios of geometric means, paired by seed, Student's t on the logarithm; the interval of perplexity "
+                f"holds for {_together(len(self.comparisons))}, those of latency and memory each by itself"
             ),
             "cost_tolerance": COST_TOLERANCE,
+            "verdicts": dict(MEANINGS),
         }
 
 
@@ -238,8 +240,8 @@ class _Rule:
         """``perplexity 8.0% lower (6.1% to 9.9% lower)``; intervals of costs are their own."""
         name = {LATENCY: "latency", MEMORY: "memory"}.get(ratio.figure, "perplexity")
         ends = ratio.interval_95_together if name == "perplexity" else ratio.interval_95
-        between = f" ({_change(ends[0])} to {_change(ends[1])})" if ends else ""
-        return f"{name} {_change(ratio.value)}{between}"
+        between = f" ({change(ends[0])} to {change(ends[1])})" if ends else ""
+        return f"{name} {change(ratio.value)}{between}"
 
 
 def _winner(comparisons: Sequence[Comparison], of: Mapping[str, Sequence[Run]], rule: _Rule) -> tuple[str | None, str]:
@@ -329,17 +331,12 @@ def _check(finals: Sequence[Run]) -> None:
                 raise SeqassayError(f"run {run.name}: {figure} is {value:g}, which cannot be")
 
 
+def _together(n: int) -> str:
+    return f"all {n} finalists together (Bonferroni)" if n > 1 else "the one finalist there is"
+
+
 def _seeds(n: int) -> str:
     return "1 seed" if n == 1 else f"{n} seeds"
-
-
-def _change(ratio: float) -> str:
-    """``8.0% lower``, ``1.2% higher``, ``the same``."""
-    change = ratio - 1
-    if abs(change) < 5e-5:
-        return "the same"
-    digits = 2 if abs(change) < 0.01 else 1
-    return f"{abs(change):.{digits}%} {'lower' if change < 0 else 'higher'}"
 
 
 def _as_json(said: Any) -> dict[str, Any]:

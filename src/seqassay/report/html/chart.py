@@ -79,12 +79,22 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A named line of points; a point without y leaves a gap. Points may carry a band (low, high)."""
+    """A named line of points; a point without y leaves a gap. Points may carry a band (low, high).
+
+    Attributes:
+        name: empty for a line that the legend leaves out.
+        joined: whether there is a line, or points alone.
+        color: that of another series, by its number; None for one of its own.
+        labels: words beside the points.
+    """
 
     name: str
     points: Sequence[Point]
     band: Sequence[tuple[float, float, float]] = ()
     marked: bool = False
+    joined: bool = True
+    color: int | None = None
+    labels: Sequence[str] = ()
 
 
 class Scale:
@@ -210,26 +220,37 @@ def lines(
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
     diagonal: str = "",
+    x_ticks: Sequence[tuple[float, str]] = (),
 ) -> Chart:
     """Lines over a plane.
 
     Args:
         diagonal: what the line from corner to corner stands for; empty for none.
+        x_ticks: places and words along the axis, instead of round figures.
     """
     x_low, x_high = x_range or _extent([point[0] for one in series for point in one.points])
     y_low, y_high = y_range or _extent([p[1] for one in series for p in one.points if p[1] is not None], from_zero=True)
     x = Scale(x_low, x_high, _LEFT, WIDTH - _RIGHT)
     y = Scale(y_low, y_high, HEIGHT - _BOTTOM, _TOP)
-    shapes = _y_axis(y, WIDTH, y_label) + _x_axis(x, HEIGHT, x_label, WIDTH)
+    shapes = _y_axis(y, WIDTH, y_label) + _x_axis(x, HEIGHT, x_label, WIDTH, ticks=x_ticks)
     if diagonal:
         shapes.append(Path(f"M{x(x_low):.1f} {y(y_low):.1f}L{x(x_high):.1f} {y(y_high):.1f}", "guide"))
+    legend = []
     for number, one in enumerate(series):
+        color = number if one.color is None else one.color
         for at, low, high in one.band:
-            shapes.append(Path(f"M{x(at):.1f} {y(low):.1f}V{y(high):.1f}", f"whisker c{number}"))
-        shapes.append(Path(_line(one.points, x, y), f"line c{number}"))
+            shapes.append(Path(f"M{x(at):.1f} {y(low):.1f}V{y(high):.1f}", f"whisker c{color}"))
+        if one.joined:
+            shapes.append(Path(_line(one.points, x, y), f"line c{color}"))
         if one.marked:
-            shapes += [Path(_dot(x(px), y(py)), f"fill c{number}") for px, py in one.points if py is not None]
-    legend = [(f"line c{i}", one.name) for i, one in enumerate(series)] if len(series) > 1 else []
+            shapes += [Path(_dot(x(px), y(py)), f"fill c{color}") for px, py in one.points if py is not None]
+        for (px, py), text in zip(one.points, one.labels, strict=False):
+            if py is not None:
+                is_left = x(px) < (_LEFT + WIDTH) / 2
+                shapes.append(Label(x(px) + (7 if is_left else -7), y(py) - 7, text, "start" if is_left else "end"))
+        if one.name:
+            legend.append((f"{'line ' if one.joined else ''}c{color}", one.name))
+    legend = legend if len(series) > 1 else []
     return Chart(title, description, WIDTH, HEIGHT, shapes, [*legend, *([("guide", diagonal)] if diagonal else [])])
 
 
@@ -279,10 +300,13 @@ def _y_axis(y: Scale, width: float, label: str) -> list[Rect | Path | Label]:
     return shapes
 
 
-def _x_axis(x: Scale, height: float, label: str, width: float, most: int = 6) -> list[Rect | Path | Label]:
+def _x_axis(
+    x: Scale, height: float, label: str, width: float, most: int = 6, ticks: Sequence[tuple[float, str]] = ()
+) -> list[Rect | Path | Label]:
     bottom = height - _BOTTOM
     shapes: list[Rect | Path | Label] = [Path(f"M{_LEFT:g} {bottom:g}H{width - _RIGHT:g}", "axis")]
-    shapes += _x_labels([(x(value), tick_text(value)) for value in x.ticks(most)], bottom)
+    named = ticks or [(value, tick_text(value)) for value in x.ticks(most)]
+    shapes += _x_labels([(x(value), text) for value, text in named], bottom)
     return [*shapes, _x_title(label, width, height)]
 
 
