@@ -123,10 +123,10 @@ def round_step(least: float) -> float:
 
 
 def tick_text(value: float) -> str:
-    """``0.25``, ``1,500``, ``20k``, ``3M``, ``2G``."""
+    """``0.25``, ``1,500``, ``20k``, ``3M``, ``2G``, ``8T``."""
     if value == 0:
         return "0"
-    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor * (10 if unit == "k" else 1):
             return f"{value / factor:g}{unit}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{round(value, 10):g}"

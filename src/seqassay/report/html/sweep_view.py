@@ -26,8 +26,8 @@ from seqassay.report.sweep_points import (
 
 _OTHERS = 5  # the colour of what is not a finalist
 _TONES: dict[str, Tone] = {
-    "better": "good", "faster": "good", "winner": "good", "trade-off": "unsure", "too small": "quiet",
-    "no difference": "quiet", "baseline stays": "quiet", "worse": "bad", "cannot tell": "unsure",
+    "better": "good", "faster": "good", "trade-off": "unsure", "too small": "quiet",
+    "no difference": "quiet", "worse": "bad", "cannot tell": "unsure",
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def _decision(content: Mapping[str, Any]) -> list[Block]:
     decision = content["decision"]
     if decision is None:
         return [Text(words.decided(content), "unsure"), *notes_of(words.notes(content))]
-    tone = _TONES[decision["outcome"]]
+    tone = "good" if decision["winner"] else "unsure"
     blocks: list[Block] = [Text(decision["reason"], tone), *notes_of(words.notes(content))]
     if not decision["comparisons"]:
         return blocks
@@ -81,15 +81,16 @@ def _decision(content: Mapping[str, Any]) -> list[Block]:
 def _finals(content: Mapping[str, Any]) -> Table:
     rows = words.finals(content)
     shown = words.shown_columns(rows, words.OF_FINAL)
-    columns = [Column("experiment"), Column("n", True), *(Column(words.COLUMNS[name][0], True) for name in shown)]
+    heads = [Column("experiment"), Column("status"), Column("n", True)]
+    columns = [*heads, *(Column(words.COLUMNS[name][0], True) for name in shown)]
     cells = [
         [
-            Cell(row["experiment"]), Cell(str(row["done"])),
-            *(_figure(row["figures"][name], name) for name in shown), Cell(words.state(row)),
+            Cell(row["experiment"]), _state(row), Cell(str(row["done"])),
+            *(_figure(row["figures"][name], name) for name in shown),
         ]
         for row in rows
     ]  # fmt: skip
-    return Table("Mean ± standard deviation over n seeds", [*columns, Column("status")], cells, is_sortable=True)
+    return Table("Mean ± standard deviation over n seeds", columns, cells, is_sortable=True)
 
 
 def _ranking(content: Mapping[str, Any]) -> list[Block]:
@@ -98,14 +99,14 @@ def _ranking(content: Mapping[str, Any]) -> list[Block]:
     chosen = set(highlighted(content)) if content["selection"] else set()
     cells = [
         [
-            Cell(row["experiment"]), *(_figure(row["figures"][name], name) for name in shown), _state(row),
-            Cell("yes" if row["experiment"] in chosen else "", "good"),
+            Cell(row["experiment"]), _state(row, is_finalist=row["experiment"] in chosen),
+            *(_figure(row["figures"][name], name) for name in shown),
         ]
         for row in rows
     ]  # fmt: skip
-    columns = [Column("experiment"), *(Column(words.COLUMNS[name][0], True) for name in shown)]
+    columns = [Column("experiment"), Column("status"), *(Column(words.COLUMNS[name][0], True) for name in shown)]
     table = Table(
-        "One seed each, the lowest perplexity first", [*columns, Column("status"), Column("finalist")], cells,
+        "One seed each, the lowest perplexity first", columns, cells,
         "No difference here is known to be more than noise: the ranking chooses finalists, and decides nothing.",
         is_sortable=True,
     )  # fmt: skip
@@ -277,8 +278,9 @@ def _figure(figure: Mapping[str, Any] | None, name: str) -> Cell:
     return Cell(words.spread(figure, name), tone, "" if figure is None else str(figure["value"]))
 
 
-def _state(row: Mapping[str, Any]) -> Cell:
-    return Cell(words.state(row), "bad" if row["killed"] or row["failed"] else "plain")
+def _state(row: Mapping[str, Any], *, is_finalist: bool = False) -> Cell:
+    tone: Tone = "bad" if row["killed"] or row["failed"] else "good" if is_finalist else "plain"
+    return Cell(f"{words.state(row)}, finalist" if is_finalist else words.state(row), tone)
 
 
 def _range(values: Sequence[float], margin: float = 0.08) -> tuple[float, float]:
