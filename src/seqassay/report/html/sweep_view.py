@@ -54,7 +54,7 @@ def _decision(content: Mapping[str, Any]) -> list[Block]:
     decision = content["decision"]
     if decision is None:
         return [Text(words.decided(content), "unsure"), *notes_of(words.notes(content))]
-    tone = "good" if decision["winner"] else "unsure"
+    tone: Tone = "good" if decision["winner"] else "unsure"
     blocks: list[Block] = [Text(decision["reason"], tone), *notes_of(words.notes(content))]
     if not decision["comparisons"]:
         return blocks
