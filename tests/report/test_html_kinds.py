@@ -35,7 +35,7 @@ def example(kind: str, *, null: bool) -> dict[str, Any]:
             return None if null and {"type": "null"} in part["anyOf"] else of(part["anyOf"][0])
         types = part.get("type", "object")
         types = [types] if isinstance(types, str) else types
-        if null and "null" in types:
+        if types == ["null"] or (null and "null" in types):
             return None
         name = next(name for name in types if name != "null")
         if name == "object":

@@ -10,20 +10,20 @@ from typing import Any, NoReturn
 
 from seqassay.errors import InputError
 
-FILE_NAMES = ("metrics.json", "run.json")
+FILE_NAMES = ("metrics.json", "run.json", "training.json")
 
 
 def read_record_file(path: Path) -> tuple[Path, Any, str]:
     """A record's file (a folder's only one), the JSON in it, and the SHA-256 of its bytes.
 
     Raises:
-        InputError: no such file, two in one folder, or no whole JSON.
+        InputError: no such file, several in one folder, or no whole JSON.
     """
     if path.is_dir():
         held = [path / name for name in FILE_NAMES if (path / name).is_file()]
         if len(held) != 1:
-            found = "both" if held else "neither"
-            raise InputError(f"holds {found} of {' and '.join(FILE_NAMES)}: name the record itself", path=path)
+            found = " and ".join(place.name for place in held) or f"none of {', '.join(FILE_NAMES)}"
+            raise InputError(f"holds {found}: name the record itself", path=path)
         path = held[0]
     try:
         data = path.read_bytes()

@@ -10,6 +10,7 @@ from seqassay.errors import InputError, SeqassayError
 from seqassay.measure.schema import check_schema
 from seqassay.predict.counts import Counts
 from seqassay.prove.compare.record import check_record as check_comparison
+from seqassay.prove.lm.record import check_record as check_lm_evaluation
 from seqassay.prove.record import check_record as check_evaluation
 from seqassay.prove.speed.record import check_record as check_speed
 
@@ -36,6 +37,8 @@ def _check_sums(content: dict[str, Any], kind: str) -> None:
         check_comparison(content)
     elif kind == "speed":
         check_speed(content)
+    elif kind == "lm_evaluation":
+        check_lm_evaluation(content)
     elif kind == "pipeline":
         from seqassay.prove.pipeline.record import check_record  # with PyTorch, which takes seconds to import
 

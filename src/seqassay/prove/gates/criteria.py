@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from seqassay.predict.record import RECORD_FORMAT
 from seqassay.prove import record as evaluation
 from seqassay.prove.compare import record as comparison
+from seqassay.prove.lm import record as lm_evaluation
+from seqassay.prove.lm.standard import range_of as standard_range_of
 from seqassay.prove.pipeline import record as pipeline
 from seqassay.prove.speed import record as speed
 
@@ -17,12 +19,14 @@ Range = tuple[float, float]
 KINDS = {
     "evaluation": (evaluation.FORMAT, ("2.0",)),
     "comparison": (comparison.FORMAT, ("1.0",)),
-    "run": (RECORD_FORMAT, ("1.2", "1.3", "1.4")),
+    "run": (RECORD_FORMAT, ("1.2", "1.3", "1.4", "1.5")),
     "speed": (speed.FORMAT, (speed.VERSION,)),
     "pipeline": (pipeline.FORMAT, (pipeline.VERSION,)),
+    "lm_evaluation": (lm_evaluation.FORMAT, (lm_evaluation.VERSION,)),
 }
 SHARE: Range = (0.0, 1.0)
 AMOUNT: Range = (0.0, math.inf)  # counts, seconds, rates
+PERPLEXITY: Range = (1.0, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,15 @@ CRITERIA = {
     "scaling": Criterion("pipeline", "scaling.on_two", AMOUNT),
     "speed_up": Criterion(None, "values.speed_up", AMOUNT),
     "accuracy_drop": Criterion("evaluation", "comparison.accuracy_drop", (-1.0, 1.0)),
+    "valid_perplexity": Criterion("lm_evaluation", "splits.valid.values.token_perplexity", PERPLEXITY),
+    "test_perplexity": Criterion("lm_evaluation", "splits.test.values.token_perplexity", PERPLEXITY),
+    "valid_bits_per_byte": Criterion("lm_evaluation", "splits.valid.values.bits_per_byte", AMOUNT),
+    "test_bits_per_byte": Criterion("lm_evaluation", "splits.test.values.bits_per_byte", AMOUNT),
+    "smallbench_accuracy": Criterion("lm_evaluation", "smallbench.average.by_average", SHARE),
+    "latency_ms": Criterion("lm_evaluation", "profiling.latency.0.latency_ms", AMOUNT),
+    "latency_p95_ms": Criterion("lm_evaluation", "profiling.latency.0.p95_ms", AMOUNT),
+    "throughput_tokens_per_s": Criterion("lm_evaluation", "profiling.throughput.tokens_per_s", AMOUNT),
+    "peak_memory_bytes": Criterion("lm_evaluation", "profiling.memory.peak_bytes", AMOUNT),
 }
 
 # What says how something was measured; there is no figure in it.
@@ -58,6 +71,8 @@ def range_of(kind: str, path: str, form: str) -> Range:
             plain number.
     """
     names = path.split(".")
+    if kind == "lm_evaluation" and names[0] == "standard":
+        return standard_range_of(names[-1])
     if form == "number":
         return SHARE if names[-1] in _SHARES else AMOUNT
     if kind == "comparison":
@@ -66,5 +81,7 @@ def range_of(kind: str, path: str, form: str) -> Range:
         return speed.range_of(path)
     if kind == "pipeline":
         return pipeline.range_of(path)
+    if kind == "lm_evaluation":
+        return lm_evaluation.range_of(path)
     low, high = evaluation.range_of(path)
     return (low - high, high - low) if form == "difference" else (low, high)

@@ -13,7 +13,7 @@ from seqassay.prove.gates.criteria import KINDS, range_of
 from seqassay.prove.record_checks import check_content
 
 # What the items of a record's lists go by.
-_ITEM_NAMES = ("level", "stage", "group")
+_ITEM_NAMES = ("level", "stage", "group", "shape")
 _WITH_INTERVAL_BESIDE = ("viral_share", "drop")
 _SLACK = 1e-9
 
@@ -89,7 +89,7 @@ def read_records(paths: list[Path]) -> list[Record]:
 def find(record: Record, path: str) -> Figure | None:
     """The figure at a place; None where the record has no such place.
 
-    Items of lists go by their level, stage or group, or by their number from 0.
+    Items of lists go by their level, stage, group or shape, or by their number from 0.
 
     Raises:
         InputError: what stands there is no figure, or one outside its possible range.
@@ -153,7 +153,7 @@ def _kind_of(content: Any, path: Path) -> str:
     formats = {name: (kind, versions) for kind, (name, versions) in KINDS.items()}
     if not isinstance(content, dict) or content.get("format") not in formats:
         said = content.get("format") if isinstance(content, dict) else None
-        known = "metrics.json of `evaluate`, `compare` and `benchmark`, and run.json of `predict`"
+        known = "metrics.json of `evaluate`, `compare`, `benchmark` and `lm evaluate`, and run.json of `predict`"
         raise InputError(f"is no record that a gate can be set on (its format is {said!r})", path=path, hint=known)
     kind, versions = formats[content["format"]]
     if content.get("version") not in versions:

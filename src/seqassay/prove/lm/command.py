@@ -24,7 +24,7 @@ from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import commit_of, device_name, provenance, utc_now
 from seqassay.predict.stop import StopRequested
 from seqassay.prove.lm.guards import run_guards
-from seqassay.prove.lm.inputs import Checkpoint, chosen_splits, open_model, open_tokens
+from seqassay.prove.lm.inputs import Checkpoint, chosen_splits, model_section, open_model, open_tokens
 from seqassay.prove.lm.notes import notes_of
 from seqassay.prove.lm.outputs import write_outputs
 from seqassay.prove.lm.pieces import Pieces, has_pieces
@@ -34,7 +34,7 @@ from seqassay.prove.lm.record import FORMAT, KIND, VERSION, check_record
 from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.prove.lm.smallbench import ITEMS, read_sets, run_smallbench
 from seqassay.prove.lm.splits import Method, evaluate_split
-from seqassay.prove.lm.standard import model_section, standard_metrics
+from seqassay.prove.lm.standard import standard_metrics
 from seqassay.prove.lm.trained import read_training
 from seqassay.prove.outputs import METRICS, check_place
 from seqassay.text.probes import ProbeSet

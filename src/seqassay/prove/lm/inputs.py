@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,9 @@ import torch
 from seqassay.digests import file_sha256
 from seqassay.errors import InputError, ModelError, UsageError
 from seqassay.measure.progress import RunProgress
+from seqassay.models.causal_lm import CausalLm
 from seqassay.models.lm_files import TOKENIZER_FILE, LmFolder, build_lm, load_lm
+from seqassay.models.lm_plan import LmPlan
 from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.text.build import BuildSettings, build_token_files
 from seqassay.text.token_files import MANIFEST, TokenFiles, open_token_files
@@ -46,6 +50,32 @@ class Checkpoint:
             "context_tokens": self.folder.model.config.context,
             "untrained": self.is_untrained,
         }
+
+
+def model_section(model: CausalLm, weights: Mapping[str, str], seed: int | None) -> dict[str, Any]:
+    """Shape and sizes of a model, as the record has them.
+
+    Args:
+        weights: SHA-256 of its files, by their names.
+        seed: of its first weights, where it is known.
+    """
+    plan = LmPlan(model.config)
+    blocks = plan.blocks
+    embedding = blocks["token_embedding"] + blocks["position_embedding"] + blocks["head"]
+    digests = [digest for _, digest in sorted(weights.items())]
+    config = dataclasses.asdict(model.config)
+    return {
+        **config,
+        "context_tokens": config["context"],
+        "parameters": plan.n_params,
+        "blocks": blocks,
+        "embedding_parameters": embedding,
+        "embedding_ratio": plan.embedding_ratio,
+        "glu_expansion": plan.glu_expansion,
+        "weights_sha256": digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest(),
+        "weight_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+        "seed": seed,
+    }
 
 
 def open_model(path: Path) -> Checkpoint:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import types
 from collections.abc import Mapping
@@ -11,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from seqassay.errors import InputError
-from seqassay.models.causal_lm import CausalLm
-from seqassay.models.lm_plan import LmPlan
 
 TASKS = ("sentiment", "nli", "qa", "paraphrase")
 SPLITS = ("train", "valid", "test")
@@ -173,32 +170,6 @@ def range_of(name: str) -> tuple[float, float]:
     if name.endswith("_accuracy") or name in _SHARES:
         return 0.0, 1.0
     return (1.0 if name.endswith("_perplexity") or name in _FROM_ONE else 0.0), math.inf
-
-
-def model_section(model: CausalLm, weights: Mapping[str, str], seed: int | None) -> dict[str, Any]:
-    """Shape and sizes of a model, as the record has them.
-
-    Args:
-        weights: SHA-256 of its files, by their names.
-        seed: of its first weights, where it is known.
-    """
-    plan = LmPlan(model.config)
-    blocks = plan.blocks
-    embedding = blocks["token_embedding"] + blocks["position_embedding"] + blocks["head"]
-    digests = [digest for _, digest in sorted(weights.items())]
-    config = dataclasses.asdict(model.config)
-    return {
-        **config,
-        "context_tokens": config["context"],
-        "parameters": plan.n_params,
-        "blocks": blocks,
-        "embedding_parameters": embedding,
-        "embedding_ratio": plan.embedding_ratio,
-        "glu_expansion": plan.glu_expansion,
-        "weights_sha256": digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest(),
-        "weight_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
-        "seed": seed,
-    }
 
 
 def standard_metrics(record: Mapping[str, Any]) -> StandardMetrics:

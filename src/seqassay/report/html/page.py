@@ -18,12 +18,15 @@ from seqassay.report.html.comparison_view import comparison_view
 from seqassay.report.html.evaluation_view import evaluation_view
 from seqassay.report.html.gate_view import gate_view
 from seqassay.report.html.generic_view import generic_view
+from seqassay.report.html.lm_evaluation_view import lm_evaluation_view
+from seqassay.report.html.lm_training_view import lm_training_view
 from seqassay.report.html.pipeline_view import pipeline_view
 from seqassay.report.html.records import Record
 from seqassay.report.html.run_view import run_view
 from seqassay.report.html.scan_view import scan_view
 from seqassay.report.html.side_by_side import side_by_side
 from seqassay.report.html.speed_view import speed_view
+from seqassay.report.html.sweep_view import sweep_view
 
 _VIEWS: dict[str, Callable[[Record], View]] = {
     "run": run_view,
@@ -33,6 +36,9 @@ _VIEWS: dict[str, Callable[[Record], View]] = {
     "scan": scan_view,
     "pipeline": pipeline_view,
     "speed": speed_view,
+    "lm_sweep": sweep_view,
+    "lm_evaluation": lm_evaluation_view,
+    "lm_training": lm_training_view,
 }
 
 

@@ -58,6 +58,11 @@ def read_record(path: Path, check: Check = check_shape) -> Record:
     """
     path, content, sha256 = read_record_file(path)
     kind = _kind_of(content, path)
+    if kind == "lm_training" and content.get("status") in ("running", "failed"):
+        raise InputError(
+            f"the training is {content['status']}: there is a page of one that has ended", path=path,
+            hint="go on with it: give its `seqassay lm train` command again",
+        )  # fmt: skip
     check(content, kind, path)
     return Record(kind, content, path, sha256)
 

@@ -47,14 +47,48 @@ _OF_EVALUATIONS = (
     *((words, f"values.{name}", "decimal") for name, words in NAMES.items()),
     ("expected calibration error", "calibration.expected_calibration_error", "decimal"),
 )
+_OF_LM_EVALUATIONS = (
+    ("parameters", "model.parameters", "plain"),
+    *(
+        (f"{figure}, {split}", f"splits.{split}.values.{place}", "decimal")
+        for split in ("train", "valid", "test")
+        for figure, place in (("perplexity per token", "token_perplexity"), ("bits per byte", "bits_per_byte"))
+    ),
+    ("SmallBench accuracy", "smallbench.average.by_average", "share"),
+    ("latency (ms)", "standard.latency_mean_ms", "plain"),
+    ("latency, 95% (ms)", "standard.latency_p95_ms", "plain"),
+    ("throughput (tokens/s)", "standard.throughput_tokens_per_s", "plain"),
+    ("model FLOP utilisation", "standard.model_flop_utilisation", "share"),
+    ("peak memory (bytes)", "standard.peak_memory_bytes", "plain"),
+    ("tokens trained on", "standard.training_tokens", "plain"),
+)
+_OF_LM_TRAININGS = (
+    ("parameters", "model.params", "plain"),
+    ("best dev loss", "training.best.dev_loss", "decimal"),
+    ("best dev perplexity", "training.best.dev_perplexity", "decimal"),
+    ("tokens", "training.tokens_seen", "plain"),
+    ("wall time (s)", "training.wall_s", "plain"),
+    ("tokens a second", "training.tokens_per_s", "plain"),
+)
 # what figures can be compared on
 _HAS_TO_BE_ALIKE = {
     "run": (("input sequences", "input_digest"),),
     "scan": (("input sequences", "input_digest"), ("windows", "windows")),
     "evaluation": (("test sets", "identity.test_set.digest"),),
     "speed": (("sequences", "identity.sequences"), ("devices", "device")),
+    "lm_evaluation": (
+        ("text", "identity.text.tokens"), ("tokenizers", "identity.checkpoint.tokenizer"), ("devices", "device"),
+        ("windows", "method.context_tokens"), ("shapes of latency", "standard.latency_shape"),
+    ),
+    "lm_training": (("dev sets", "data.dev"), ("tokenizers", "data.tokenizer_digest")),
+}  # fmt: skip
+_HEADLINES = {
+    "run": _OF_RUNS,
+    "scan": _OF_SCANS,
+    "evaluation": _OF_EVALUATIONS,
+    "lm_evaluation": _OF_LM_EVALUATIONS,
+    "lm_training": _OF_LM_TRAININGS,
 }
-_HEADLINES = {"run": _OF_RUNS, "scan": _OF_SCANS, "evaluation": _OF_EVALUATIONS}
 
 
 @dataclass(frozen=True, slots=True)
