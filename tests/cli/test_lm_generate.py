@@ -158,7 +158,9 @@ def test_what_generate_refuses(lm: Any) -> None:
 
 
 def test_a_cache_of_other_tokens_ends_the_generation(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = LmGenerateSettings(checkpoint=models / "bytes", inputs=("The cat", "It"), temperature=1.0, samples=2)
+    settings = LmGenerateSettings(
+        checkpoint=models / "bytes", inputs=("The cat", "It"), max_new_tokens=15, temperature=1.0, samples=2
+    )
     take = KeyValueCache.take
 
     def mixed_up(self: KeyValueCache, rows_S: list[int], **options: Any) -> KeyValueCache:

@@ -75,7 +75,7 @@ _HEADER = ("", "tokens/s", "tokens", "seconds", "median", "p95")
 def _speed(speed: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
-            f"{name} ({rate['n']:,} {rate['of']})",
+            f"{name} ({rate['of']}: {rate['n']:,})",
             f"{rate['tokens_per_s']:,.0f}",
             f"{rate['tokens']:,}",
             f"{rate['wall_s']:,.3f}",
