@@ -76,6 +76,7 @@ def _run(settings: SweepSettings, *, show_progress: bool) -> None:
     from seqassay.cli.console import console_log, resumable
     from seqassay.measure.progress import RunProgress
     from seqassay.prove.sweep.command import sweep_lm
+    from seqassay.report.sweep import sweep_summary
     from seqassay.report.terminal import ProgressReporter, error_console
 
     progress = RunProgress(unit="tokens")
@@ -85,5 +86,4 @@ def _run(settings: SweepSettings, *, show_progress: bool) -> None:
         if show_progress:
             stack.enter_context(ProgressReporter(progress, error_console()))
         sweep = sweep_lm(settings, progress=progress)
-    typer.echo(sweep.record["decision"]["reason"])
-    typer.echo(f"in {sweep.folder}")
+    typer.echo(sweep_summary(sweep.record, str(sweep.folder)))

@@ -15,21 +15,25 @@ from typing import Any
 
 import torch
 
-from seqassay.config import settings_as_json
+from seqassay.config import resolve_settings, settings_as_json
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors
 from seqassay.engine.precision import resolve_device
 from seqassay.errors import StoppedError, UsageError
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
+from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.prove.sweep.config import SweepConfig, read_config
 from seqassay.prove.sweep.decide import decide
 from seqassay.prove.sweep.engines import Engine, local_engine
+from seqassay.prove.sweep.outputs import OUTPUTS, write_outputs
 from seqassay.prove.sweep.plan import Planned, Task, plan_sweep, task_of
+from seqassay.prove.sweep.profile import PROFILE_FILE, profile_finalists
 from seqassay.prove.sweep.record import FORMAT, KIND, SWEEP_FILE, VERSION, check_record
 from seqassay.prove.sweep.results import Run, Stage
 from seqassay.prove.sweep.run import RUN_FILE, read_run
 from seqassay.prove.sweep.selection import Selection, select_finalists
 from seqassay.prove.sweep.settings import SweepSettings
+from seqassay.prove.sweep.tables import summarise
 from seqassay.prove.sweep.watch import Watch
 from seqassay.text.token_files import TokenFiles, open_token_files
 from seqassay.train.lm_loggers import require_loggers
@@ -38,7 +42,7 @@ from seqassay.train.output_folder import only_writer, write_json
 
 STAGES: tuple[Stage, ...] = ("ranking", "final")
 TRACKING_FILE, MLFLOW_EXPERIMENT = "mlflow.db", "seqassay-sweep"
-_OURS = frozenset({SWEEP_FILE, TRACKING_FILE, "mlruns", *STAGES})
+_OURS = frozenset({SWEEP_FILE, PROFILE_FILE, TRACKING_FILE, "mlruns", *STAGES, *OUTPUTS})
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +118,8 @@ def sweep_lm(settings: SweepSettings, *, progress: RunProgress | None = None) ->
             _rank(work)
             selection = select_finalists(work.runs, config.axes, config.baseline)
             _write(work, selection)
-            _train_finalists(work, selection)
+            finals = _train_finalists(work, selection)
+            _profile(work, finals)
             record = _write(work, selection, is_finished=True)
     failed = record["failed"]
     if failed:
@@ -142,15 +147,29 @@ def _rank(work: _Work) -> None:
     _run_stage(work, "ranking", [work.task(one, "ranking", seed, **more) for one in others], n_finalists=None)
 
 
-def _train_finalists(work: _Work, selection: Selection) -> None:
+def _train_finalists(work: _Work, selection: Selection) -> list[tuple[Task, Run]]:
     by_name = {one.name: one for one in work.planned}
     seeds = work.config.protocol.final_seeds
     # One seed of all before the next of any: a sweep that is stopped has pairs to compare.
     tasks = [work.task(by_name[name], "final", seed) for seed in seeds for name in selection.finalists]
-    _run_stage(work, "final", tasks, n_finalists=len(selection.finalists))
+    runs = _run_stage(work, "final", tasks, n_finalists=len(selection.finalists))
+    return list(zip(tasks, runs, strict=True))
 
 
-def _run_stage(work: _Work, name: str, tasks: Sequence[Task], *, n_finalists: int | None) -> None:
+def _profile(work: _Work, finals: Sequence[tuple[Task, Run]]) -> None:
+    """Speed and memory of the finalists, measured together when nothing else of the sweep runs."""
+    work.engine.close()
+    settings = resolve_settings(
+        LmEvaluateSettings,
+        {**work.config.evaluate, "checkpoint": Path(), "inputs": [str(work.tokens.folder)], "output_dir": Path(),
+         "device": work.settings.device, "threads": work.more["threads"]},
+        {},
+    )  # fmt: skip
+    measured = profile_finalists(finals, settings, work.settings.output_dir, work.progress)
+    work.runs = [run for run in work.runs if run.stage != "final"] + measured
+
+
+def _run_stage(work: _Work, name: str, tasks: Sequence[Task], *, n_finalists: int | None) -> list[Run]:
     """Do what is not done yet, and take up what all of them came to."""
     found = {task.name: read_run(task, work.files) for task in tasks}
     todo = [task for task in tasks if (run := found[task.name]) is None or run.status == "failed"]
@@ -164,22 +183,26 @@ def _run_stage(work: _Work, name: str, tasks: Sequence[Task], *, n_finalists: in
     with Watch(work.progress, name, tasks, before=before, total=total):
         work.progress.resumed_sequences += sum(task.n_tokens for task in tasks if task not in todo)
         work.engine.run(todo, work.files, lambda task: _say(work, task))
-    for task in tasks:
-        run = read_run(task, work.files)
-        assert run is not None  # `Engine.run` sees to it
-        work.runs.append(run)
+    runs = [_run_of(work, task) for task in tasks]
+    work.runs += runs
+    return runs
+
+
+def _run_of(work: _Work, task: Task) -> Run:
+    run = read_run(task, work.files)
+    assert run is not None  # `Engine.run` sees to it
+    return run
 
 
 def _say(work: _Work, task: Task) -> None:
-    run = read_run(task, work.files)
-    assert run is not None
+    run = _run_of(work, task)
     loss = run.figures["valid_loss"]
     told = "" if loss is None else f", valid loss {loss:.4f}, perplexity {run.figures['valid_token_perplexity']:.2f}"
     logger.info("%s: %s%s%s", run.name, run.status, told, f" ({run.why})" if run.why else "")
 
 
 def _write(work: _Work, selection: Selection, *, is_finished: bool = False) -> dict[str, Any]:
-    """The record as far as the sweep is."""
+    """Record, tables, pictures and report, as far as the sweep is."""
     config = work.config
     decision = decide(work.runs, config.baseline, margin=config.protocol.margin) if is_finished else None
     failed = [{"run": run.name, "why": run.why, "folder": run.folder} for run in work.runs if run.status == "failed"]
@@ -196,6 +219,7 @@ def _write(work: _Work, selection: Selection, *, is_finished: bool = False) -> d
         "axes": {name: list(values) for name, values in config.axes.items()},
         "experiments": [one.as_json() for one in work.planned],
         "runs": [run.as_json() for run in work.runs],
+        "summary": summarise(work.runs),
         "selection": selection.as_json(),
         "decision": None if decision is None else decision.as_json(),
         "failed": failed,
@@ -206,6 +230,7 @@ def _write(work: _Work, selection: Selection, *, is_finished: bool = False) -> d
     }
     check_record(record)
     write_json(work.settings.output_dir / SWEEP_FILE, record)
+    write_outputs(record, work.settings.output_dir)
     return record
 
 

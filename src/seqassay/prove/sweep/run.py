@@ -168,7 +168,7 @@ def _evaluation_figures(record: Mapping[str, Any]) -> dict[str, float | None]:
         for ours, theirs in (("loss", "loss"), ("token_perplexity", "token_perplexity"), ("bits_per_byte",) * 2):
             figures[f"{split}_{ours}"] = values.get(theirs, {}).get("value")
     if record["smallbench"] is not None:
-        figures["smallbench_by_average"] = record["smallbench"]["average"]["by_average"]
+        figures["smallbench_by_average"] = record["smallbench"]["average"]["by_average"]["value"]
     return figures
 
 
