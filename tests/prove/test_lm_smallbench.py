@@ -186,7 +186,7 @@ def test_what_cannot_be_asked(run: Callable[..., Any], probes: Path, tmp_path: P
         run(probes=(str(tmp_path / "bad"),))
     model = tmp_path / "model"
     wrong: tuple[dict[str, Any], ...] = (
-        {"shots": -1}, {"max_samples": 0}, {"probes": (), "skip_profiling": True}, 
+        {"shots": -1}, {"max_samples": 0}, {"probes": (), "skip_profiling": True},
         {"probes": (), "inputs": ("x",), "shots": 1},
         {"force": True, "resume": True},
     )  # fmt: skip

@@ -58,27 +58,23 @@ class MetricsLog:
         Raises:
             SeqassayError: there is no value.
         """
-        found = np.asarray(self.values(name, **labels), np.float64)
-        if not len(found):
+        found = self.values(name, **labels)
+        if not found:
             raise SeqassayError(f"no value of {name} was kept for {labels}")
-        return {
-            "value": math.fsum(found.tolist()) / len(found),
-            "n": len(found),
-            "sd": float(found.std(ddof=1)) if len(found) > 1 else None,
-            "min": float(found.min()),
-            "max": float(found.max()),
-        }
+        return _figure(found)
 
     def summary(self, *, by: Iterable[str]) -> list[dict[str, Any]]:
         """Figures of all metrics, for each combination of these labels."""
+        groups: dict[tuple[tuple[str, Label], ...], dict[str, list[float]]] = {}
         by = tuple(by)
-        groups = dict.fromkeys(tuple((key, row["labels"].get(key)) for key in by) for row in self._rows)
-        found = []
-        for group in groups:
-            labels = {key: label for key, label in group if label is not None}
-            names = dict.fromkeys(name for row in self.rows(**labels) for name in row["values"])
-            found.append({**labels, **{name: self.figure(name, **labels) for name in names}})
-        return found
+        for row in self._rows:
+            group = groups.setdefault(tuple((key, row["labels"][key]) for key in by if key in row["labels"]), {})
+            for name, value in row["values"].items():
+                group.setdefault(name, []).append(value)
+        return [
+            {**dict(labels), **{name: _figure(values) for name, values in group.items()}}
+            for labels, group in groups.items()
+        ]
 
     def history(self) -> bytes:
         """JSONL: one line a row, labels first."""
@@ -88,3 +84,14 @@ class MetricsLog:
     def summary_json(self, *, by: Iterable[str]) -> bytes:
         """`summary` as JSON."""
         return (json.dumps(self.summary(by=by), indent=1, allow_nan=False) + "\n").encode()
+
+
+def _figure(values: list[float]) -> dict[str, Any]:
+    found = np.asarray(values, np.float64)
+    return {
+        "value": math.fsum(values) / len(values),
+        "n": len(values),
+        "sd": float(found.std(ddof=1)) if len(values) > 1 else None,
+        "min": float(found.min()),
+        "max": float(found.max()),
+    }

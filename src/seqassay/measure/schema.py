@@ -48,6 +48,8 @@ def check_schema(record: Any, kind: str) -> None:
     )
     if errors:
         error = errors[0]
+        while error.context:  # alternatives: of the one that fits farthest, what is wrong lies deepest
+            error = max(error.context, key=lambda inner: len(inner.absolute_path))
         raise SeqassayError(f"{_place(error.absolute_path)}{_what(error)}")
 
 

@@ -116,7 +116,8 @@ def write_together(
         OSError: the disk is full, or nobody may write there.
     """
     contents = {folder / place: pieces for place, pieces in files.items()} | {folder / METRICS: [record_bytes(record)]}
-    (folder / REPORTS).mkdir(parents=True, exist_ok=True)
+    for path in contents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         for path, pieces in contents.items():
             stage(path, pieces)

@@ -94,7 +94,8 @@ def evaluate_lm(settings: LmEvaluateSettings, *, progress: RunProgress | None = 
             is_untrained=checkpoint.is_untrained,
         )  # fmt: skip
         record = _opening(settings, checkpoint, files, method, device)
-        with disk_errors(path=settings.output_dir), only_writer(settings.output_dir):
+        with disk_errors(), only_writer(settings.output_dir):
+            _check_place(settings)  # again: another command may have written there meanwhile
             pieces = Pieces(
                 settings.output_dir, _identity(settings, record), record["run"]["id"], resume=settings.resume
             )

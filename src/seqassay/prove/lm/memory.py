@@ -124,14 +124,18 @@ def main() -> None:
     """Load, run once, and write down what it took."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    Path(job["result"]).write_text(json.dumps(_result(job)), encoding="utf-8")
+
+
+def _result(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured, or that memory ran out."""
     try:
-        result: dict[str, Any] = _measured(job)
+        return dict(_measured(job))
     except (RuntimeError, MemoryError, ResourceError) as error:
         if not (isinstance(error, ResourceError) or is_out_of_memory(error)):
             raise
         batch, length = job["shape"]
-        result = {"out_of_memory": f"out of memory with {batch:,} sequences of {length:,} tokens"}
-    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
+        return {"out_of_memory": f"out of memory with {batch:,} sequences of {length:,} tokens"}
 
 
 def _measured(job: Mapping[str, Any]) -> dict[str, float]:

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seqassay.durable import disk_errors, publish, stage, unstage
+from seqassay.durable import disk_errors
 from seqassay.measure.metrics_log import MetricsLog
-from seqassay.prove.outputs import METRICS, record_bytes
+from seqassay.prove.outputs import record_bytes, write_together
 from seqassay.report.lm_summary import lm_evaluation_markdown
 
 SUMMARY, SMALLBENCH, LATENCY, THROUGHPUT = (
     "summary.md", "smallbench_results.json", "latency_results.json", "throughput_results.json",
 )  # fmt: skip
 HISTORY, HISTORY_SUMMARY = "profiling_history.jsonl", "profiling_summary.json"
+_OF_PARTS = {SMALLBENCH, LATENCY, THROUGHPUT, HISTORY, HISTORY_SUMMARY}
 
 
 def write_outputs(folder: Path, record: Mapping[str, Any], log: MetricsLog | None) -> None:
@@ -24,26 +25,14 @@ def write_outputs(folder: Path, record: Mapping[str, Any], log: MetricsLog | Non
         ResourceError: the disk is full.
         UsageError: nobody may write there.
     """
-    contents: dict[str, bytes] = {SUMMARY: lm_evaluation_markdown(record).encode("utf-8", "replace")}
-    for name, part in result_parts(record).items():
-        contents[name] = record_bytes(part)
+    contents = {SUMMARY: lm_evaluation_markdown(record).encode("utf-8", "replace")}
+    contents |= {name: record_bytes(part) for name, part in result_parts(record).items()}
     if log is not None:
         contents[HISTORY] = log.history()
         contents[HISTORY_SUMMARY] = log.summary_json(by=("part", "shape", "phase"))
-    paths = [folder / name for name in contents] + [folder / METRICS]
+    files = {name: [content] for name, content in contents.items()}
     with disk_errors():
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            for name, content in contents.items():
-                stage(folder / name, [content])
-            stage(folder / METRICS, [record_bytes(record)])
-        except BaseException:  # a full disk, a stop: what was there stays as it was
-            unstage(paths)
-            raise
-        (folder / METRICS).unlink(missing_ok=True)  # an earlier one, which the files to come don't belong to
-        for name in {SMALLBENCH, LATENCY, THROUGHPUT, HISTORY, HISTORY_SUMMARY} - contents.keys():
-            (folder / name).unlink(missing_ok=True)
-        publish(paths)
+        write_together(folder, files, record, gone=_OF_PARTS - files.keys())
 
 
 def result_parts(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
