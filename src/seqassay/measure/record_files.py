@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from seqassay.errors import InputError
 
-FILE_NAMES = ("metrics.json", "run.json", "training.json")
+FILE_NAMES = ("metrics.json", "run.json", "training.json", "sweep.json")
 
 
 def read_record_file(path: Path) -> tuple[Path, Any, str]:

@@ -13,6 +13,7 @@ from seqassay.prove.compare.record import check_record as check_comparison
 from seqassay.prove.lm.record import check_record as check_lm_evaluation
 from seqassay.prove.record import check_record as check_evaluation
 from seqassay.prove.speed.record import check_record as check_speed
+from seqassay.prove.sweep.record import check_record as check_lm_sweep
 
 
 def check_content(content: dict[str, Any], kind: str, path: Path) -> None:
@@ -39,6 +40,8 @@ def _check_sums(content: dict[str, Any], kind: str) -> None:
         check_speed(content)
     elif kind == "lm_evaluation":
         check_lm_evaluation(content)
+    elif kind == "lm_sweep":
+        check_lm_sweep(content)
     elif kind == "pipeline":
         from seqassay.prove.pipeline.record import check_record  # with PyTorch, which takes seconds to import
 

@@ -10,8 +10,9 @@ from seqassay.report.layout import escaped
 from seqassay.report.sweep_points import PERPLEXITY
 
 MISSING = "–"
-# name → header, what a value is divided by, digits where there is no standard deviation to go by
-COLUMNS: Mapping[str, tuple[str, float, int]] = {
+# name → header, what a value is divided by, decimals where there is no standard deviation to go by (None: as many as
+# three digits need)
+COLUMNS: Mapping[str, tuple[str, float, int | None]] = {
     "test_token_perplexity": ("test perplexity", 1.0, 2),
     PERPLEXITY: ("valid perplexity", 1.0, 2),
     "test_bits_per_byte": ("test bits/byte", 1.0, 4),
@@ -20,10 +21,10 @@ COLUMNS: Mapping[str, tuple[str, float, int]] = {
     "parameters": ("parameters", 1.0, 0),
     "embedding_ratio_achieved": ("embedding ratio achieved", 1.0, 4),
     "glu_expansion_achieved": ("GLU expansion achieved", 1.0, 3),
-    "training_flop": ("training TFLOP", 1e12, 2),
+    "training_flop": ("training TFLOP", 1e12, None),
     "training_wall_s": ("training (s)", 1.0, 0),
     "training_tokens_per_s": ("training tokens/s", 1.0, 0),
-    "latency_ms": ("latency (ms)", 1.0, 3),
+    "latency_ms": ("latency (ms)", 1.0, None),
     "throughput_tokens_per_s": ("throughput (tokens/s)", 1.0, 0),
     "peak_memory_bytes": ("peak memory (MB)", 1e6, 1),
 }
@@ -55,15 +56,17 @@ def ratio_in_words(ratio: Mapping[str, Any] | None, *, together: bool) -> str:
 
 
 def spread(figure: Mapping[str, Any] | None, name: str) -> str:
-    """``41.23 ± 0.32``; as many digits as two of the standard deviation need."""
+    """``41.23 ± 0.32``; as many decimals as two digits of the standard deviation need."""
     if figure is None:
         return MISSING
-    _, unit, digits = COLUMNS[name]
-    value, sd = figure["value"] / unit, figure["sd"]
-    if not sd:
-        return f"{value:,.{digits}f}" + (" ± 0" if sd == 0 and figure["n"] > 1 and digits == 0 else "")
-    digits = max(0, min(6, 1 - math.floor(math.log10(sd / unit))))
-    return f"{value:,.{digits}f} ± {sd / unit:,.{digits}f}"
+    _, unit, decimals = COLUMNS[name]
+    value, sd = figure["value"] / unit, (figure["sd"] or 0.0) / unit
+    if sd:
+        decimals = 1 - math.floor(math.log10(sd))
+    elif decimals is None:
+        decimals = 2 - math.floor(math.log10(value)) if value else 0
+    decimals = max(0, min(6, decimals))
+    return f"{value:,.{decimals}f}" + (f" ± {sd:,.{decimals}f}" if sd else "")
 
 
 def shown_columns(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> list[str]:

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqassay.errors import InputError, SeqassayError, UsageError
-from seqassay.measure.record_files import read_record_file
-from seqassay.measure.schema import check_schema, schema
-from seqassay.prove.lm.record import check_record
+from seqassay.errors import InputError, UsageError
+from seqassay.measure.record_files import FILE_NAMES
+from seqassay.prove.record_checks import check_content
 from seqassay.prove.sweep.results import Run as SweepRun
+from seqassay.report.html.records import read_record
 from seqassay.report.lm_runs import Figure
 
-SWEEP, METRICS, TRAINING = "sweep.json", "metrics.json", "training.json"
-_KINDS = {
-    "seqassay-lm-evaluation": "lm_evaluation",
-    "seqassay-lm-training": "lm_training",
-    "seqassay-lm-sweep": "lm_sweep",
-}
-_COMMANDS = {"lm_evaluation": "lm evaluate", "lm_training": "lm train", "lm_sweep": "lm sweep"}
 # One name a figure, whichever record it is from; the others are understood as well.
 ALIASES = {
     **{f"{split}_perplexity": f"{split}_token_perplexity" for split in ("train", "valid", "test")},
@@ -40,7 +33,8 @@ class ComparedRun:
     """A run as its record has it.
 
     Attributes:
-        basis: by family of figures (a split, ``smallbench``, ``latency``, …): what they were measured on, by aspect.
+        basis: by family of figures (a split, ``smallbench``, ``latency``, …): what they were measured on, by aspect, as
+            far as the record says.
     """
 
     name: str
@@ -60,55 +54,17 @@ def read_runs(places: Sequence[str]) -> list[ComparedRun]:
     found: list[ComparedRun] = []
     seen: dict[str, str] = {}
     for place in places:
-        path, content, digest = read_record_file(_record_of(Path(place)))
-        if digest in seen:
-            raise UsageError(f"{place}: is the same record as {seen[digest]}", hint="name every run once")
-        seen[digest] = place
-        kind = _checked(content, path)
-        read = {"lm_evaluation": _evaluation, "lm_training": _training, "lm_sweep": _sweep}[kind]
+        record = read_record(Path(place), check_content)
+        if record.sha256 in seen:
+            raise UsageError(f"{place}: is the same record as {seen[record.sha256]}", hint="name every run once")
+        seen[record.sha256] = place
+        if record.kind not in _READERS:
+            raise InputError(f"is of the kind {record.kind}; compared are {', '.join(_READERS)}", path=record.path)
         try:
-            found += read(content, place)
+            found += _READERS[record.kind](record.content, place)
         except (KeyError, TypeError, AttributeError) as error:  # in parts that a schema leaves open
-            raise InputError(f"is no whole record of {_COMMANDS[kind]}: {error!r}", path=path) from error
+            raise InputError(f"is no whole record of the kind {record.kind}: {error!r}", path=record.path) from error
     return _named_apart(found)
-
-
-def _record_of(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    held = [name for name in (SWEEP, METRICS, TRAINING) if (path / name).is_file()]
-    if len(held) > 1:
-        raise InputError(f"holds {' and '.join(held)}: name the record itself", path=path)
-    if not held:
-        raise InputError(
-            f"holds none of {METRICS}, {TRAINING} and {SWEEP}",
-            path=path,
-            hint="name what lm evaluate, lm train or lm sweep wrote",
-        )
-    return path / held[0]
-
-
-def _checked(content: Any, path: Path) -> str:
-    """The kind of a record that is as its schema has it."""
-    said = content.get("format") if isinstance(content, dict) else None
-    kind = _KINDS.get(str(said))
-    if kind is None:
-        raise InputError(f"is no record of a language model (its format is {said!r})", path=path)
-    versions = schema(kind)["properties"]["version"]["enum"]
-    if content.get("version") not in versions:
-        raise InputError(
-            f"is of version {content.get('version')!r}; read here: {', '.join(versions)}",
-            path=path,
-            hint="make it again",
-        )
-    try:
-        if kind == "lm_evaluation":
-            check_record(content)
-        else:
-            check_schema(content, kind)
-    except SeqassayError as error:
-        raise InputError(error.message, path=path, hint="make it again, or name another") from error
-    return kind
 
 
 def _evaluation(content: Mapping[str, Any], place: str) -> Iterator[ComparedRun]:
@@ -133,8 +89,7 @@ def _evaluation(content: Mapping[str, Any], place: str) -> Iterator[ComparedRun]
         tasks = {name: [task["n"], task["rows"]] for name, task in content["smallbench"]["tasks"].items()}
         basis["smallbench"] = {"probes": _digest([content["smallbench"]["method"], tasks])}
     for family in ("latency", "throughput", "memory"):
-        machine = [standard[name] for name in ("device", "processor", "cores", "cuda_devices")]
-        basis[family] = {"shape": _digest(standard[f"{family}_shape"]), "machine": _digest(machine)}
+        basis[family] = {"shape": _digest(standard[f"{family}_shape"]), "machine": _machine(content)}
     yield ComparedRun(_name(place), "evaluation", place, figures, basis)
 
 
@@ -156,29 +111,37 @@ def _training(content: Mapping[str, Any], place: str) -> Iterator[ComparedRun]:
         "seed": content["settings"]["seed"],
         "status": content["status"],
     }
-    hardware = content["provenance"]["hardware"]
-    machine = [content["device"], hardware["processor"], hardware["cores"], hardware["cuda_devices"]]
     dev = {name: content["data"]["dev"][name] for name in ("windows", "context_tokens", "stride_tokens", "prefix")}
     basis = {
         "training_dev": {"tokenizer": content["data"]["tokenizer_digest"], "windows": _digest(dev)},
-        "training": {"machine": _digest(machine)},
+        "training": {"machine": _machine(content)},
     }
     yield ComparedRun(_name(place), "training", place, figures, basis)
 
 
 def _sweep(content: Mapping[str, Any], place: str) -> Iterator[ComparedRun]:
+    tokenizer, machine = {"tokenizer": content["identity"]["tokenizer"]}, {"machine": _machine(content)}
+    basis = {
+        **dict.fromkeys(("valid", "test"), tokenizer),
+        **dict.fromkeys(("training", "latency", "throughput", "memory"), machine),
+    }
     for said in content["runs"]:
         run = SweepRun.from_json(said)
         figures: dict[str, Figure] = {ALIASES.get(name, name): value for name, value in run.figures.items()}
         axes = {name: value if isinstance(value, str) else float(value) for name, value in run.axes.items()}
         more: dict[str, Figure] = {"stage": run.stage, "seed": run.seed, "status": run.status}
         name = f"{_name(place)}/{run.experiment}, {run.stage}, seed {run.seed}"
-        yield ComparedRun(name, "sweep", f"{place}/{run.folder}", {**axes, **figures, **more}, {})
+        yield ComparedRun(name, "sweep", f"{place}/{run.folder}", {**axes, **figures, **more}, basis)
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any], str], Iterator[ComparedRun]]] = {
+    "lm_evaluation": _evaluation, "lm_training": _training, "lm_sweep": _sweep,
+}  # fmt: skip
 
 
 def _name(place: str) -> str:
     path = Path(place)
-    return (path.parent if path.name in (SWEEP, METRICS, TRAINING) and path.parent.name else path).name or place
+    return (path.parent if path.name in FILE_NAMES and path.parent.name else path).name or place
 
 
 def _named_apart(runs: list[ComparedRun]) -> list[ComparedRun]:
@@ -188,6 +151,11 @@ def _named_apart(runs: list[ComparedRun]) -> list[ComparedRun]:
         run if names.count(run.name) == 1 else ComparedRun(run.place, run.kind, run.place, run.figures, run.basis)
         for run in runs
     ]
+
+
+def _machine(content: Mapping[str, Any]) -> str:
+    hardware = content["provenance"]["hardware"]
+    return _digest([content["device"], hardware["processor"], hardware["cores"], hardware["cuda_devices"]])
 
 
 def _digest(said: Any) -> str:

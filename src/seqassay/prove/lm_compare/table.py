@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from seqassay.errors import UsageError
 from seqassay.prove.lm_compare.settings import LmCompareSettings
@@ -102,11 +102,17 @@ def _marks(run: ComparedRun, runs: Sequence[ComparedRun], columns: Sequence[str]
     marks = {}
     for column in columns:
         family, aspects = _family(column)
-        mine = run.basis.get(family)
-        if mine is None or run.figures.get(column) is None:
+        having = [
+            other.basis[family] for other in runs if family in other.basis and other.figures.get(column) is not None
+        ]
+        if family not in run.basis or run.figures.get(column) is None:
             continue
-        most = _most(run.basis[family] for run in runs if family in run.basis and run.figures.get(column) is not None)
-        found = "".join(MARKS[aspect][0] for aspect in aspects if mine[aspect] != most[aspect])
+        found = ""
+        for aspect in aspects:
+            counted = Counter(basis[aspect] for basis in having if aspect in basis)
+            mine = run.basis[family].get(aspect)
+            if mine is not None and mine != counted.most_common(1)[0][0]:  # of equally many the first
+                found += MARKS[aspect][0]
         if found:
             marks[column] = found
     return marks
@@ -117,12 +123,6 @@ def _family(column: str) -> tuple[str, Sequence[str]]:
         if match := re.fullmatch(pattern, column):
             return family or match[1], aspects
     return "", ()
-
-
-def _most(bases: Iterable[Mapping[str, str]]) -> Mapping[str, str]:
-    """What most runs were measured on; of equally many the first."""
-    counted = Counter(tuple(sorted(basis.items())) for basis in bases)
-    return dict(counted.most_common(1)[0][0])
 
 
 def _notes(rows: Sequence[RunRow], sort: str, known: Sequence[str]) -> list[str]:
