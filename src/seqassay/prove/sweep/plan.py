@@ -19,6 +19,7 @@ from seqassay.text.windows import TrainingWindows
 from seqassay.train.lm_settings import LmTrainSettings
 
 _SHAPE, _BUDGET = ("d_model", "n_layers", "d_ff"), ("total_params", "embedding_ratio")
+_SCORING = frozenset({"windows", "prefix", "context", "stride", "max_batches", "batch"})
 # What changes no figure but those of time.
 _FREE = frozenset(
     {
@@ -144,7 +145,9 @@ def task_of(
         tokens=tokens, output_dir=folder / name / "training", token_budget=budget, seed=seed,
         kill_margin=protocol.kill_margin, kill_tokens=protocol.kill_tokens, **planned.training, **more,
     )  # fmt: skip
-    asked = {"splits": ["valid"]} if stage == "ranking" else dict(config.evaluate)
+    asked = dict(config.evaluate)
+    if stage == "ranking":  # the same text in the same windows, and nothing beside it
+        asked = {key: value for key, value in asked.items() if key in _SCORING} | {"splits": ["valid"], "top_k": []}
     evaluate = resolve_settings(
         LmEvaluateSettings,
         {**asked, "checkpoint": train.output_dir / "best", "inputs": [str(tokens)], "skip_profiling": True,
