@@ -48,6 +48,9 @@ def test_changed_token_files_are_shown_to_be(run: Run, text: Path, capsys: pytes
     assert run("lm", "data", "show", "t") == 0
     assert run("lm", "data", "show", "t", "--verify") == 2
     assert "t/train.bin: was changed" in capsys.readouterr().err
+    Path("t/tokenizer.json").unlink()
+    assert run("lm", "data", "show", "t") == 2
+    assert "t/tokenizer.json: the tokenizer cannot be read" in capsys.readouterr().err
 
 
 def test_what_was_changed_in_the_text_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

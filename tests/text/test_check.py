@@ -160,6 +160,11 @@ def test_a_limit_refuses(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_in_the_way_of_the_findings_is_found_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a folder is in the way of the findings"):
+        check_text(CheckSettings(inputs=("train=absent", "valid=absent"), output=tmp_path))
+
+
 def test_shares_of_nothing_are_undefined(tmp_path: Path) -> None:
     record = check(write(tmp_path, train=TRAIN, valid=["Two words.\n"]), output=tmp_path / "findings.json")
     assert row(record, "valid", "train")["ngram_share"] is None

@@ -31,6 +31,7 @@ def test_lines_and_json_lines(tmp_path: Path) -> None:
         (b"", None, "the file holds no text"),
         (b'"a"\n\n"b"\n', 2, "the line is empty"),
         (b'"a"\n{"prompt": ', 2, "is not JSON"),
+        (b"[" * 100_000, 1, "is not JSON"),
         (b'{"other": "a"}\n', 1, "has none of the fields prompt, text"),
         (b'{"text": 3}\n', 1, "text is 3, not text"),
         (b'["a"]\n', 1, 'is \\["a"\\], not text'),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,21 @@ def test_too_large_a_vocabulary_says_how_many_merges_there_are() -> None:
     assert train_bytes_bpe(["abc abc"], 259).vocab_size == 259
     with pytest.raises(UsageError, match="256 is too small"):
         train_bytes_bpe([TEXT], 256)
+
+
+def test_the_main_thread_stays_free_for_signals_while_compiled_code_counts_pairs() -> None:
+    threads = []
+
+    def pieces() -> Iterator[str]:
+        threads.append(threading.current_thread())
+        yield "abc abc"
+        if len(threads) > 1:
+            raise InputError("bad text")
+
+    train_bytes_bpe(pieces(), 259)
+    assert threads[0] is not threading.main_thread()
+    with pytest.raises(InputError, match="bad text"):
+        train_bytes_bpe(pieces(), 259)
 
 
 def test_saved_and_loaded_it_is_the_same(bpe: TextTokenizer, tmp_path: Path) -> None:

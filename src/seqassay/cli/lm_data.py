@@ -141,6 +141,8 @@ def show_command(
     files = open_token_files(folder)
     if verify:
         files.verify()
+    else:
+        files.tokenizer()
     typer.echo("\n".join(manifest_lines(files.manifest)))
     typer.echo("all digests are right" if verify else "all sizes are right (--verify checks the digests)")
 

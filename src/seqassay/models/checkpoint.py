@@ -146,7 +146,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON file that must hold an object; a ModelError names it otherwise."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not readable as JSON: {_first_line(error)}", hint=_FETCH_AGAIN) from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: a JSON object was expected, found {type(content).__name__}")

@@ -52,10 +52,12 @@ def check_text(settings: CheckSettings, progress: RunProgress | None = None) -> 
         The findings; ``refusals`` lists, in words, what is above the limit.
 
     Raises:
-        UsageError: nothing to compare.
+        UsageError: nothing to compare; a folder in the way of the findings.
         InputError: bad text or a bad probe file.
     """
     progress = progress or RunProgress(unit="characters")
+    if settings.output is not None and settings.output.is_dir():
+        raise UsageError(f"{settings.output}: a folder is in the way of the findings", hint="name a file")
     probes = find_probes(list(settings.probes))
     texts = _texts(settings, progress)
     if len(texts) < 2 and not probes:

@@ -53,7 +53,7 @@ def _texts(line: str, fields: Sequence[str], path: str, number: int, *, several:
         raise error("the line is empty; every line holds one row")
     try:
         row: Any = json.loads(line)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise error(f"is not JSON: {fault}") from None
     where = ""
     if isinstance(row, dict):

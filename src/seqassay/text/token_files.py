@@ -231,7 +231,7 @@ def open_token_files(folder: Path) -> TokenFiles:
     try:
         manifest = json.loads(path.read_bytes())
         check_schema(manifest, "tokens")
-    except (ValueError, SeqassayError) as error:
+    except (ValueError, RecursionError, SeqassayError) as error:
         raise InputError(f"is not the manifest of token files: {error}", path=path, hint=_AGAIN) from None
     dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
     splits = {name: _open_split(folder, name, said, dtype) for name, said in manifest["splits"].items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -49,7 +50,7 @@ def train_bytes_bpe(pieces: Iterable[str], vocab_size: int) -> TextTokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(pieces, trainer=trainer)
+    _interruptibly(lambda: tokenizer.train_from_iterator(pieces, trainer=trainer))
     found = tokenizer.get_vocab_size()
     if found != vocab_size:
         n_merges = found - MIN_VOCAB_SIZE
@@ -59,6 +60,23 @@ def train_bytes_bpe(pieces: Iterable[str], vocab_size: int) -> TextTokenizer:
             hint=f"the largest vocabulary here is {found:,}",
         )
     return tokenizer_of(tokenizer.to_str())
+
+
+def _interruptibly(work: Callable[[], None]) -> None:
+    """Do it in a thread: compiled code that takes minutes lets the main thread see no signal until it ends."""
+    failure: list[Exception] = []
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
 
 
 def character_tokenizer(pieces: Iterable[str]) -> TextTokenizer:

@@ -29,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=path) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"is not JSON: {error}", path=path, hint="it was changed or cut; make it again") from error
     if not isinstance(content, dict):
         raise InputError(f"holds a JSON {type(content).__name__}, not an object", path=path)

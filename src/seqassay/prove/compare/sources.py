@@ -119,7 +119,7 @@ def _read_record(path: Path) -> dict[str, Any]:
         ) from error  # fmt: skip
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=path) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"is not JSON: {error}", path=path) from error
     if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
         raise InputError(f"not the record of a run (its format is not {RECORD_FORMAT!r})", path=path)
