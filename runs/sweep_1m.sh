@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The parameter-allocation sweep at 1M parameters: ratios 25/35/45%, expansions 2.0/2.66/3.0/4.0, finalists with three
-# seeds, on WikiText-2. About 20 minutes on two quiet cores; interrupted, the same command goes on where it was.
+# seeds, on WikiText-2. Less than an hour on two cores; interrupted, the same command goes on where it was.
 #
 # Data: $SEQASSAY_DATA (default ../shared/data) with text/wikitext-2. The report is copied to benchmarks/results/.
 set -euo pipefail
