@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from _mini_tables import NONE, Json, best_baselines, error_of, estimate, percent, rate_of, span, table, with_figures
+from _mini_tables import (
+    NONE,
+    Json,
+    best_baselines,
+    error_of,
+    estimate,
+    percent,
+    rate_of,
+    span,
+    table,
+    threshold_in_words,
+    with_figures,
+)
+
+COST = ("recall", "specificity", "precision")
+
+
+def plain(value: float | None) -> str:
+    """A figure, or a dash where it is undefined."""
+    return NONE if value is None else f"{value:.3f}"
+
+
+def middle(found: Json) -> str:
+    """Balanced accuracy."""
+    return plain((found["recall"] + found["specificity"]) / 2)
 
 
 def accuracy(record: Json, pictures: dict[str, tuple[str, str]]) -> str:
     """By length: ranking, and calls at the threshold."""
-    ranking, calls = [], []
+    ranking, calls, cost = [], [], []
     for length, figures in with_figures(record).items():
         all_of = figures["populations"]["all"]
         found = all_of["plain"]
@@ -23,6 +47,10 @@ def accuracy(record: Json, pictures: dict[str, tuple[str, str]]) -> str:
         )
         names = ("accuracy", "precision", "recall", "f1", "specificity", "mcc")
         calls.append([length, *(estimate(found, name, "records") for name in names)])
+        flat = found["at_0.5"]
+        cost.append(
+            [length, *(f"{plain(found[k])} / {plain(flat[k])}" for k in COST), f"{middle(found)} / {middle(flat)}"]
+        )
     unscored = [
         f"{n['n_unscored']:,} of {n['n_drawn']:,} at {k}" for k, n in record["by_length"].items() if n["n_unscored"]
     ]
@@ -44,10 +72,13 @@ At most {record["fragments_per_record"]} fragments of each record; one model for
 
 ![{pictures["accuracy"][1]}]({pictures["accuracy"][0]})
 
-Calls at the default threshold (score ≥ {record["threshold"]:g}), in the composition of the file; intervals over
-records:
+Calls at the default threshold ({threshold_in_words(record)}), in the composition of the file; intervals over records:
 
 {table(["bases", "accuracy", "precision", "recall", "F1", "specificity", "MCC"], calls)}
+
+What the default threshold costs and brings, beside calls at 0.5 (`--threshold 0.5`):
+
+{table(["bases", *(f"{name}, default / at 0.5" for name in (*COST, "balanced accuracy"))], cost)}
 
 ![{pictures["curves"][1]}]({pictures["curves"][0]})""" + ("\n\n" + "; ".join(lines) + "." if lines else "")
 
@@ -157,6 +188,7 @@ def groups(record: Json) -> str:
                 span(r["roc_auc_intervals"]["records"]) if "roc_auc" in r else NONE,
                 *(f"{r['roc_auc'][name]:.3f}" if "roc_auc" in r else NONE for name in others),
                 f"{percent(r['called_viral'])} ({span(r['called_viral_interval'], percents=True)})",
+                percent(r["called_viral_at_0.5"]),
             ]
             for group, r in sorted(found.items(), key=lambda item: (item[1]["label"] == "other", item[0]))
         ]
@@ -169,6 +201,7 @@ def groups(record: Json) -> str:
                 "over records",
                 *others,
                 "called viral",
+                "at 0.5",
             ]
             parts.append(f"At {length} bases:\n\n{table(header, rows)}")
     return "\n\n".join(parts)
@@ -224,7 +257,46 @@ error, so its interval lies above it. "Before" are the heads' own probabilities.
 
 {table([*header, "Brier score", "log loss"], rows)}
 
+{over_taxa(record)}
+
 ![{pictures["calibration"][1]}]({pictures["calibration"][0]})"""
+
+
+def over_taxa(record: Json) -> str:
+    """How far the error of a split of so few taxa says anything."""
+    rows, inside, outside = [], [], []
+    for length, figures in record["by_length"].items():
+        found = figures["calibration"].get("over_taxa", {})
+        for name in ("all", "metagenome study"):
+            its = found.get(name, {})
+            if "of_a_calibrated_score" not in its:
+                continue
+            floor, (low, high) = its["of_a_calibrated_score"], its["resampled_95"]
+            rows.append(
+                [
+                    length,
+                    name,
+                    f"{its['n']:,} ({its['n_viral']:,}) / {its['n_taxa']:,}",
+                    f"{its['expected_calibration_error']:.3f}",
+                    f"{low:.3f}–{high:.3f}",
+                    f"{floor['mean']:.3f} ({span(floor['resampled_95'])})",
+                    percent(floor["share_above_bar"]),
+                ]
+            )
+            if name == "all":
+                (inside if low <= found["bar"] <= high else outside).append(length)
+    if not rows:
+        return ""
+    bar = next(iter(record["by_length"].values()))["calibration"]["over_taxa"]["bar"]
+    header = ["bases", "fragments", "number (viral) / taxa", "error", "over taxa", "of a score without fault"]
+    sure = f" and outside it at {', '.join(outside)}" if outside else ""
+    return f"""The aim was an error of at most {bar:g} on held-out studies. How much can a split with so few taxa say of
+that? Samples of whole taxa, both labels counted alike, give the interval; and a score without any fault, this one
+carried to the viral shares that the split itself has at every score, gives the error that so few taxa make by
+themselves. The aim lies inside the interval over taxa at {", ".join(inside) or "no length"} bases{sure}: where it lies
+inside, these data can't tell whether it is met. "metagenome study" is both groups of the held-out study alone.
+
+{table([*header, f"chance of over {bar:g} without fault"], rows)}"""
 
 
 def confusion(record: Json) -> str:
@@ -234,7 +306,7 @@ def confusion(record: Json) -> str:
         return ""
     (tn, fp), (fn, tp) = found["populations"]["all"]["plain"]["confusion"]
     rows = [["others", f"{tn:,.0f}", f"{fp:,.0f}"], ["viral", f"{fn:,.0f}", f"{tp:,.0f}"]]
-    text = f"Fragments of 300 bases at the threshold {record['threshold']:g}."
+    text = "Fragments of 300 bases at the default threshold."
     return f"## Confusion matrix\n\n{text}\n\n{table(['truth', 'called others', 'called viral'], rows)}"
 
 
@@ -245,17 +317,18 @@ def made_up(record: Json) -> str:
     rows = [
         [kind, said["made_of"]]
         + [
-            f"{percent(r['called_viral'])} ({span(r['called_viral_interval'], percents=True)})"
+            f"{percent(r['called_viral'])} ({span(r['called_viral_interval'], percents=True)}); "
+            f"{percent(r['called_viral_at_0.5'])}"
             for r in (said["by_length"][length] for length in lengths)
         ]
         for kind, said in found.items()
     ]
     n = next(iter(found.values()))["by_length"][lengths[0]]["n"]
     header = ["kind", "made of", *(f"called viral, {length} bases" for length in lengths)]
-    text = (
-        f"{n:,} of a kind and length, where there are as many; Wilson's intervals. Training has such kinds among its "
-    )
-    text += f"others ({', '.join(record['made_up_in_training'])}), but none that is reversed."
+    learnt = ", ".join(record["made_up_in_training"])
+    text = f"""{n:,} of a kind and length, where there are as many, called at the default threshold (Wilson's intervals)
+and, after the semicolon, at 0.5. Training has such kinds among its others ({learnt}), but none that is reversed. The
+threshold was fitted to all kinds but those, made of training and validation records, to call at most 5% of each."""
     return f"## Made-up sequences\n\n{text}\n\n{table(header, rows)}"
 
 
@@ -289,4 +362,4 @@ def mixes(record: Json) -> str:
 Mixes of {found["size"]:,} fragments of known composition, drawn by record; composition and q-values are estimated from
 their scores alone (intervals of the true rate: over records). Where the rate is not vouched for, `predict` says so.
 
-{table([*header, "false at the default threshold"], rows)}""" + (f"\n\nNot vouched for:\n{said}" if said else "")
+{table([*header, "false at a score of 0.5"], rows)}""" + (f"\n\nNot vouched for:\n{said}" if said else "")

@@ -44,6 +44,7 @@ class ScoredFragments:
         has_frame: it has a stop-free frame.
         score: as `predict` prints it; NaN without one.
         raw: probability before calibration; NaN without one.
+        threshold: the score from which it is called virus by default.
         baselines: scores by baseline.
     """
 
@@ -55,7 +56,14 @@ class ScoredFragments:
     has_frame: npt.NDArray[np.bool_]
     score: FloatArray
     raw: FloatArray
+    threshold: FloatArray
     baselines: Mapping[str, FloatArray]
+
+    @property
+    def called(self) -> npt.NDArray[np.bool_]:
+        """Which are called viral by default."""
+        found: npt.NDArray[np.bool_] = self.score >= self.threshold
+        return found
 
     @property
     def scored(self) -> IntArray:
@@ -75,7 +83,21 @@ class Resampling:
     ) -> Bootstrap:
         """Samples of records or taxa."""
         clusters = {"records": f.record, "taxa": f.taxa}[unit][rows]
-        return bootstrap(f.labels[rows], sets, clusters, balance=balance, n_samples=self.n_samples, seed=self.seed)
+        thresholds = {of: thresholds_of(f, of)[rows] for of in sets}
+        return bootstrap(
+            f.labels[rows],
+            sets,
+            clusters,
+            balance=balance,
+            thresholds=thresholds,
+            n_samples=self.n_samples,
+            seed=self.seed,
+        )
+
+
+def thresholds_of(f: ScoredFragments, scores: str) -> FloatArray:
+    """Of ours the bundle's, of baselines 0.5."""
+    return f.threshold if scores == OURS else np.full(len(f.labels), 0.5)
 
 
 def fragment_figures(f: ScoredFragments, group_weights: Mapping[str, float], resampling: Resampling) -> Json:
@@ -117,7 +139,9 @@ def population(f: ScoredFragments, rows: IntArray, group_weights: Mapping[str, f
         if weighting is not None and len(np.unique(labels[weights > 0])) < 2:
             out[name] = {"reason": f"every group of one label has under {FEWEST_OF_A_GROUP} fragments"}
             continue
-        points = {of: metrics(labels, scores, weights) for of, scores in sets.items()}
+        points = {
+            of: metrics(labels, scores, weights, threshold=thresholds_of(f, of)[rows]) for of, scores in sets.items()
+        }
         samples = {unit: resampling.of(f, rows, unit, sets, weighting) for unit in ("records", "taxa")}
         out[name] = {
             **as_json(points[OURS]),
@@ -131,6 +155,8 @@ def population(f: ScoredFragments, rows: IntArray, group_weights: Mapping[str, f
             "baselines": {of: against(points, samples, of) for of in f.baselines},
         }
     out["group_balanced"]["groups_left_out"] = left_out
+    plain = metrics(labels, sets[OURS])
+    out["plain"]["at_0.5"] = {name: number(getattr(plain, name)) for name in ("precision", "recall", "specificity")}
     return out
 
 
@@ -162,7 +188,8 @@ def by_group(f: ScoredFragments, rows: IntArray, resampling: Resampling) -> Json
             "n": int(of_group.sum()),
             "records": len(np.unique(f.record[rows[of_group]])),
             "taxa": len(np.unique(f.taxa[rows[of_group]])),
-            "called_viral": share(f.score[rows[of_group]] >= 0.5),
+            "called_viral": share(f.called[rows[of_group]]),
+            "called_viral_at_0.5": share(f.score[rows[of_group]] >= 0.5),
             "called_viral_interval": called_viral_interval(f, rows[of_group], label, resampling),
         }
         if len(np.unique(f.labels[kept])) == 2:
@@ -187,7 +214,7 @@ def by_family(f: ScoredFragments, rows: IntArray, resampling: Resampling) -> Jso
                 "n": len(of_family),
                 "records": len(np.unique(f.record[of_family])),
                 "taxa": len(np.unique(f.taxa[of_family])),
-                "recall": share(f.score[of_family] >= 0.5),
+                "recall": share(f.called[of_family]),
                 "recall_interval": called_viral_interval(f, of_family, 1, resampling),
             }
     return out
@@ -195,7 +222,7 @@ def by_family(f: ScoredFragments, rows: IntArray, resampling: Resampling) -> Jso
 
 def called_viral_interval(f: ScoredFragments, rows: IntArray, label: int, resampling: Resampling) -> list[float] | Json:
     """Interval over records of the share of fragments of one label that is called viral."""
-    called = f.score[rows] >= 0.5
+    called = f.called[rows]
     if called.all() or not called.any():
         return none_or_all_interval(bool(called.any()), f.record[rows])
     figure = "recall" if label else "specificity"

@@ -41,6 +41,18 @@ def span(interval: Any, *, percents: bool = False, signed: bool = False) -> str:
     return f"{low:+.3f} to {high:+.3f}" if signed else f"{low:.3f}–{high:.3f}"
 
 
+def threshold_in_words(record: Json) -> str:
+    """Scores that are called viral by default."""
+    said = record["threshold"]
+    if not isinstance(said, dict):
+        return f"score ≥ {0.5 if said == 'argmax' else said:g}"
+    steps = ", ".join(
+        f"≥ {framed:g} at {length:g} bases ({unframed:g} without a stop-free frame)"
+        for length, framed, unframed in zip(said["lengths"], said["framed"], said["unframed"], strict=True)
+    )
+    return f"score {steps}, interpolated between; outside, the nearest length's"
+
+
 def percent(share: float | None) -> str:
     """A share in percent."""
     return NONE if share is None else f"{100 * share:.1f}%"

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from _mini_scores import scores_digest
 from seqassay import __version__
 from seqassay.evaluate.classification import roc_auc
 from seqassay.measure.provenance import provenance, utc_now
@@ -30,7 +31,7 @@ from seqassay.models.bundle import Bundle, load_bundle
 from seqassay.models.calibration import Evidence
 from seqassay.models.weights import save_head
 from seqassay.predict.scoring import SequenceScorer
-from seqassay.train.calibrate import evidence_of_chunks
+from seqassay.train.calibrate import evidence_of_bases
 from seqassay.train.dataset import LabelledChunks, LabelledRecords, evaluation_chunks, read_labelled
 from seqassay.train.dataset_known import unknown_records
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
@@ -107,7 +108,7 @@ def main() -> None:
         }
         for length in LENGTHS:
             chunks = evaluation_chunks(records, length, seed=SEED, max_per_record=MOST_PER_RECORD)
-            evidence = {name: evidence_of_chunks(scorer, chunks) for name, scorer in scorers.items()}
+            evidence = {name: evidence_of_bases(scorer, chunks.bases) for name, scorer in scorers.items()}
             scores = {name: found.joint for name, found in evidence.items()}
             both: Evidence = evidence["both"]
             scores["nucleotide head, all fragments"] = both.nucleotide
@@ -115,7 +116,7 @@ def main() -> None:
             by_length[str(length)] = {name: figures(records, chunks, found) for name, found in scores.items()}
             print(length, json.dumps(by_length[str(length)]), flush=True)
     record = {
-        "kind": "mini_ablation", "time": utc_now(), "bundle_digest": bundle.digest, "split": options.split,
+        "kind": "mini_ablation", "time": utc_now(), "scores_digest": scores_digest(bundle), "split": options.split,
         "seed": SEED, "n_bootstrap": N_BOOTSTRAP, "by_length_bases": by_length, "provenance": provenance(),
     }  # fmt: skip
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -3,15 +3,16 @@
     python benchmarks/mini_accuracy.py --data ../shared/data/genomes --bundle mini --baselines build/baselines
 
 Fragments of 100 to 3000 bases are drawn once from every record of the split (``evaluation_chunks``) and scored along
-the path that `predict` takes. Figures: ROC-AUC, average precision and the metrics of a validation report at 0.5,
+the path that `predict` takes. Figures: ROC-AUC, average precision and the metrics of a validation report at the default
+threshold,
 overall, by group and by family; with a stop-free frame, without one, and all; plain and with groups balanced;
 calibration; made-up sequences; samples of known composition; speed. Baselines (`train_baselines.py`) score the same
 fragments at 150, 300, 500 and 1000 bases, and differences to them are paired. Intervals: 95%, bootstrap over records
 and over taxa (metagenome contigs: records). Records that share more than 10% of their sampled 31-mers with an earlier
 split are left out of everything.
 
-With --keep-scores FOLDER, scores stay there by bundle digest and sequences, and an interrupted run goes on from them;
-empty the folder when the program has changed.
+With --keep-scores FOLDER, scores stay there by weights, calibration and sequences, and an interrupted run goes on from
+them; empty the folder when the program has changed.
 """
 
 from __future__ import annotations
@@ -32,27 +33,29 @@ import numpy.typing as npt
 import torch
 
 from _mini_figures import Resampling, ScoredFragments, fragment_figures, number, share
-from _mini_made_up import LENGTHS as MADE_UP_LENGTHS
-from _mini_made_up import N_OF_A_KIND, made_up_sequences
+from _mini_floor import errors_over_taxa
 from _mini_mixes import count_by, fdr_mixes
+from _mini_scores import scores_digest
 from baseline_models import BASELINES, Baseline, baseline_path, load_baseline
 from seqassay import __version__
 from seqassay.durable import write_durably
 from seqassay.evaluate.uncertainty import share_interval
 from seqassay.measure.provenance import provenance, utc_now
 from seqassay.models.bundle import Bundle, load_bundle
-from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.predict.scoring import SequenceScorer, call_sequences, evidence_of
 from seqassay.sequences.ragged import Ragged
 from seqassay.train.dataset import LabelledRecords, evaluation_chunks, read_labelled, taxon_numbers
 from seqassay.train.dataset_known import unknown_records
 from seqassay.train.encoders import MINI_GROUP_WEIGHTS
 from seqassay.train.made_up import KIND_SHARES
+from seqassay.train.made_up_probes import made_up_sequences
 
 LENGTHS = (100, 150, 250, 300, 500, 1000, 3000)
 BASELINE_LENGTHS = (150, 300, 500, 1000)
 SEED = 2026
 SPEED_LENGTH = 150
+MADE_UP_LENGTHS = (150, 300, 500)
+N_MADE_UP = 1000  # of a kind and length
 _BLOCK_BASES, _BLOCK_SEQUENCES = 2_000_000, 8192  # scored at a time, about a shard of `predict`
 
 
@@ -77,7 +80,7 @@ class MainPath:
         if self.kept_in is None:
             return self._compute(bases)
         sequences = hashlib.sha256(bases.values.tobytes() + bases.offsets.tobytes()).hexdigest()
-        path = self.kept_in / f"{name}_{self.bundle.digest[:16]}_{sequences[:16]}.npz"
+        path = self.kept_in / f"{name}_{scores_digest(self.bundle)[:16]}_{sequences[:16]}.npz"
         if not path.exists():
             scores = self._compute(bases)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +89,10 @@ class MainPath:
             partial.replace(path)
         with np.load(path, allow_pickle=False) as file:
             return Scores(file["score"], file["raw"], file["n_frames"])
+
+    def threshold(self, bases: Ragged, scores: Scores) -> npt.NDArray[np.float64]:
+        """The score from which each of the sequences is called viral by default."""
+        return self.bundle.thresholds.of(bases.lengths, scores.n_frames > 0)
 
     def probabilities(self, name: str, bases: Ragged) -> npt.NDArray[np.float64]:
         """The scores alone."""
@@ -97,7 +104,8 @@ class MainPath:
 
     def _one_block(self, bases: Ragged) -> Scores:
         scored = self._scorer.scored(bases)
-        calls, evidence = call_sequences(scored, self.bundle.calibration)[1], evidence_of(scored)
+        calls = call_sequences(scored, self.bundle.calibration, self.bundle.thresholds)[1]
+        evidence = evidence_of(scored)
         log_odds = np.where(np.isnan(evidence.joint), evidence.nucleotide, evidence.joint)
         return Scores(calls.score, 1 / (1 + np.exp(-log_odds)), calls.n_frames)  # log-odds lie within ± 30
 
@@ -145,6 +153,7 @@ def scored_fragments(
         has_frame=scores.n_frames > 0,
         score=scores.score,
         raw=scores.raw,
+        threshold=model.threshold(chunks.bases, scores),
         baselines={name: baseline.score(chunks.bases) for name, baseline in baselines.items()},
     )
 
@@ -168,7 +177,7 @@ def made_up_figures(split: Split, model: MainPath, n: int) -> dict[str, Any]:
         real = evaluation_chunks(split.records, length, seed=SEED, max_per_record=1)
         for i, (kind, made_of, bases) in enumerate(made_up_sequences(real, length, n=n, seed=SEED)):
             scores = model.score(f"made_up_{i}_{length}", bases)
-            called = scores.score >= VIRUS_THRESHOLD
+            called = scores.score >= model.threshold(bases, scores)
             low, high = share_interval(int(called.sum()), len(called))
             out.setdefault(kind, {"made_of": made_of, "by_length": {}})["by_length"][str(length)] = {
                 "n": len(called),
@@ -176,6 +185,7 @@ def made_up_figures(split: Split, model: MainPath, n: int) -> dict[str, Any]:
                 "scored": share(~np.isnan(scores.score)),
                 "called_viral": share(called),
                 "called_viral_interval": [number(low), number(high)],
+                "called_viral_at_0.5": share(scores.score >= 0.5),
             }
     return out
 
@@ -266,8 +276,8 @@ def by_group(records: LabelledRecords) -> dict[str, dict[str, int | str]]:
 def read_ablation(path: Path, bundle: Bundle) -> dict[str, Any]:
     """The record of `mini_ablation.py`, as it is."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if found.get("bundle_digest") != bundle.digest:
-        raise SystemExit(f"{path}: is of bundle {found.get('bundle_digest')}, not of {bundle.digest}")
+    if found.get("scores_digest") != scores_digest(bundle):
+        raise SystemExit(f"{path}: is of the scores {found.get('scores_digest')}, not of {scores_digest(bundle)}")
     return found
 
 
@@ -309,7 +319,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), help="fewer: to try the script out")
     parser.add_argument("--per-record", type=int, default=6, help="most fragments of a record")
     parser.add_argument("--n-bootstrap", type=int, default=1000)
-    parser.add_argument("--n-made-up", type=int, default=N_OF_A_KIND, help="of every kind and length")
+    parser.add_argument("--n-made-up", type=int, default=N_MADE_UP, help="of every kind and length")
     parser.add_argument("--n-mix", type=int, default=20_000, help="fragments of a mix")
     parser.add_argument("--n-speed", type=int, default=4096, help="reads to time")
     parser.add_argument("--output", type=Path, default=Path(f"benchmarks/results/{__version__}/mini_accuracy.json"))
@@ -331,13 +341,13 @@ def main() -> None:
     resampling = Resampling(options.n_bootstrap, SEED)
     record: dict[str, Any] = {
         "kind": "mini_accuracy",
-        "schema": 2,
+        "schema": 3,
         "package_version": __version__,
         "made": utc_now(),
         "split": options.split,
         "seed": SEED,
         "n_bootstrap": options.n_bootstrap,
-        "threshold": VIRUS_THRESHOLD,
+        "threshold": model.bundle.thresholds.as_json(),
         "fragments_per_record": options.per_record,
         "group_weights": MINI_GROUP_WEIGHTS,
         "provenance": provenance(),
@@ -359,6 +369,7 @@ def main() -> None:
             settings.setdefault(name, {})[str(length)] = {"settings": baseline.settings, "trials": baseline.trials}
         fragments = scored_fragments(split, length, model, baselines, per_record=options.per_record, name=options.split)
         figures = fragment_figures(fragments, MINI_GROUP_WEIGHTS, resampling)
+        figures["calibration"]["over_taxa"] = errors_over_taxa(fragments, resampling)
         record["by_length"][str(length)] = figures
         print(length, summary(figures), flush=True)
     record["baselines"] = {"names": list(BASELINES), "missing": missing, "trained": settings}

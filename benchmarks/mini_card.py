@@ -32,6 +32,7 @@ from _mini_tables import (
     span,
     speed_in_words,
     table,
+    threshold_in_words,
 )
 from seqassay.models.bundle import load_bundle
 
@@ -43,7 +44,7 @@ def card(record: Json, source: str, pictures: dict[str, tuple[str, str]]) -> str
     """The whole page."""
     sections = (
         head(record, source),
-        architecture(record["bundle"]),
+        architecture(record["bundle"], threshold_in_words(record)),
         data(record),
         training(record["training"]),
         accuracy(record, pictures),
@@ -100,7 +101,7 @@ Bundle digest `{bundle["digest"]}`. This page is written by `benchmarks/mini_car
 `{source}`; every figure in it is in that file."""
 
 
-def architecture(bundle: Json) -> str:
+def architecture(bundle: Json, threshold: str) -> str:
     """Encoders, heads, chunks."""
 
     def encoder(said: Json) -> str:
@@ -127,6 +128,7 @@ def architecture(bundle: Json) -> str:
             if calibrated
             else "none: scores are no probabilities",
         ],
+        ["default threshold", threshold],
     ]
     return f"## Architecture\n\n{table(['part', 'what'], rows)}"
 
@@ -229,7 +231,13 @@ def speed(record: Json) -> str:
     return (
         f"## Speed\n\n{speed_in_words(found)} ({hardware['processor']}, {hardware['cores']} cores; median of "
         f"{len(found['seconds'])} runs over {found['n_reads']:,} reads, bases to calls, models loaded; load of the "
-        f"machine before it: {found['load_average_before']:g})."
+        f"machine before it: {found['load_average_before']:g}"
+        + (
+            f"; of bundle `{found['of_bundle'][:12]}`, which differs in its thresholds alone"
+            if "of_bundle" in found
+            else ""
+        )
+        + ")."
     )
 
 
@@ -309,7 +317,7 @@ def main() -> None:
     parser.add_argument("--bundle", help="refuse a record of another bundle than this one")
     options = parser.parse_args()
     record = json.loads(options.record.read_text(encoding="utf-8"))
-    if (record.get("kind"), record.get("schema")) != ("mini_accuracy", 2):
+    if (record.get("kind"), record.get("schema")) != ("mini_accuracy", 3):
         raise SystemExit(f"{options.record}: is no record of mini_accuracy.py, or of another version of it")
     if options.bundle and load_bundle(options.bundle).digest != record["bundle"]["digest"]:
         raise SystemExit(f"{options.record}: is of another bundle, with the digest {record['bundle']['digest']}")

@@ -49,6 +49,7 @@ class PredictSettings:
     threads: int | None = None  # None: what the machine gives
     batch: int | None = None  # token budget of a batch, in tokens; None: what suits the device
     fdr: float | None = None  # call virus by q-value, at this false discovery rate; None: by score
+    threshold: float | None = None  # call virus from this score on; None: as the bundle says
     prefetch: int = 1  # shards that are prepared ahead of the device
     shard_size: int = DEFAULT_SHARD_SIZE_SEQUENCES  # sequences in a shard: the unit of work and of durability
     progress: bool = True
@@ -62,6 +63,15 @@ class PredictSettings:
         check_at_least(self, threads=1, batch=1, prefetch=1, shard_size=1)
         if self.fdr is not None and not 0 < self.fdr < 1:
             raise UsageError(f"--fdr is {self.fdr:g}; a false discovery rate lies between 0 and 1, as in --fdr 0.05")
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise UsageError(
+                f"--threshold is {self.threshold:g}; a score lies above 0 and up to 1, as in --threshold 0.5"
+            )
+        if self.fdr is not None and self.threshold is not None:
+            raise UsageError(
+                "--fdr and --threshold exclude each other: each says which sequences are called virus",
+                hint="leave one of them out",
+            )
         for first, second in (("resume", "force"), ("verbose", "quiet")):
             if getattr(self, first) and getattr(self, second):
                 raise UsageError(f"--{first} and --{second} exclude each other")

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from support import make_tiny_bundle
 
 from _mini_figures import FEWEST_OF_A_GROUP, Resampling, ScoredFragments, fragment_figures
-from _mini_made_up import made_up_sequences, shuffle_dinucleotides
 from seqassay.sequences.ragged import Ragged
 from seqassay.train.dataset import evaluation_chunks, read_labelled
+from seqassay.train.made_up_probes import made_up_sequences, shuffle_dinucleotides
 
 GROUPS = (("viral", "virus"), ("viral", "phage"), ("other", "bacteria"), ("other", "metagenome_other"))
 
@@ -139,6 +139,7 @@ def test_figures_of_one_label_say_so() -> None:
         has_frame=np.arange(n) % 2 == 0,
         score=np.where(np.arange(n) == 3, np.nan, scores),
         raw=scores,
+        threshold=np.full(n, 0.5),
         baselines={},
     )
     found = fragment_figures(fragments, {"virus": 1.0}, Resampling(10, 1))

@@ -131,5 +131,6 @@ def test_rates_outside_their_range(settings: PredictSettings, fdr: float) -> Non
 def test_without_a_calibration_q_values_are_empty(settings: PredictSettings, tiny_bundle: Path) -> None:
     record = predict(replace(settings, model=str(tiny_bundle))).record
     assert {row["q_value"] for row in rows(settings.output_dir)} == {""}
-    assert json.loads((settings.output_dir / "run.json").read_text())["calls"] == {"rule": "score >= 0.5"}
+    said = json.loads((settings.output_dir / "run.json").read_text())["calls"]
+    assert said == {"rule": "score >= 0.5", "threshold": "argmax"}
     assert record["counts"]["scored"] == record["counts"]["classified"]

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqassay.models.thresholds import CallThresholds
 from seqassay.predict.consensus import (
     STATUSES,
     ChunkConsensus,
@@ -27,7 +28,8 @@ def calls_of(
     bases: Ragged, chunk_sequence: np.ndarray, frame_chunk: np.ndarray, consensus: ChunkConsensus
 ) -> SequenceCalls:
     """Calls by VirNucPro's score."""
-    return sequence_calls(bases, chunk_sequence, frame_chunk, mean_chunk_score(chunk_sequence, consensus, len(bases)))
+    score = mean_chunk_score(chunk_sequence, consensus, len(bases))
+    return sequence_calls(bases, chunk_sequence, frame_chunk, score, CallThresholds.at(0.5))
 
 
 @pytest.mark.parametrize(
@@ -146,9 +148,17 @@ def test_evidence_is_the_mean_over_all_frames_of_a_sequence() -> None:
 
 
 def test_a_score_for_letters_that_are_no_bases_is_left_out() -> None:
-    calls = sequence_calls(
-        Ragged.from_bytes([b"NNNNNN", b"TAATAA"]), np.array([0, 1]), np.zeros(0, np.int64), np.array([0.9, 0.9])
-    )
+    bases, no_frame = Ragged.from_bytes([b"NNNNNN", b"TAATAA"]), np.zeros(0, np.int64)
+    calls = sequence_calls(bases, np.array([0, 1]), no_frame, np.array([0.9, 0.9]), CallThresholds.at(0.5))
     assert [STATUSES[s] for s in calls.status] == ["no_bases", "no_frame"]
     assert np.isnan(calls.score[0])
     assert calls.is_virus.tolist() == [False, True]
+
+
+def test_calls_follow_the_thresholds_of_length_and_frame() -> None:
+    thresholds = CallThresholds((6.0, 12.0), (0.8, 0.5), (0.9, 0.7), 0.05)
+    bases = Ragged.from_bytes([b"ACGACG", b"ACGACG", b"ACGACGACGACG", b"ACGACGACGACG"])
+    score = np.array([0.8, 0.8, 0.6, 0.6])
+    framed = np.array([0, 2])  # the second and fourth have no stop-free frame
+    calls = sequence_calls(bases, np.arange(4), framed, score, thresholds)
+    assert calls.is_virus.tolist() == [True, False, True, False]

@@ -65,8 +65,8 @@ def settings(calibrated_bundle: Path, tmp_path: Path) -> ScanSettings:
 def gc_is_viral(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores that follow the share of G and C, 0.1 at 30% and 0.9 at 70%: the answer is known."""
 
-    def by_gc(scored: ScoredShard, calibration: Any) -> tuple[ChunkConsensus, SequenceCalls]:
-        chunks, calls = call_sequences(scored, calibration)
+    def by_gc(scored: ScoredShard, calibration: Any, thresholds: Any) -> tuple[ChunkConsensus, SequenceCalls]:
+        chunks, calls = call_sequences(scored, calibration, thresholds)
         share = np.array([np.isin(bases, list(b"GC")).mean() for bases in scored.shard.bases])
         score = np.where(np.isnan(calls.score), np.nan, np.clip(0.1 + 2 * (share - 0.3), 0.01, 0.99))
         return chunks, replace(calls, score=score, is_virus=score >= 0.5)

@@ -17,6 +17,7 @@ import pytest
 from seqassay import durable
 from seqassay.errors import InputError, ResourceError, SeqassayError, UsageError
 from seqassay.models.bundle import load_bundle
+from seqassay.models.thresholds import CallThresholds
 from seqassay.prove.baseline import REQUIRED, BaselineMetrics
 from seqassay.prove.comparison import accuracy_gate, compare_models, compare_with_metrics
 from seqassay.prove.evaluate import evaluate
@@ -231,7 +232,8 @@ def made_up(right_first: list[bool], right_second: list[bool]) -> tuple[Examples
 
     def scored(right: list[bool]) -> ScoredExamples:
         viral = np.where(right, labels, 1 - labels)
-        return ScoredExamples(np.where(viral == 1, 0.9, 0.1), np.zeros(n, np.uint8))
+        scores, lengths = np.where(viral == 1, 0.9, 0.1), np.zeros(n, np.int64)
+        return ScoredExamples.called_by(CallThresholds.at(0.5), scores, np.zeros(n, np.uint8), lengths)
 
     return examples, scored(right_first), scored(right_second)
 

@@ -34,7 +34,10 @@ def register(app: typer.Typer) -> None:
             None, metavar="drop|X", help="Codons with an ambiguous base (default: as the bundle says)."
         ),
         fdr: float = typer.Option(
-            None, metavar="RATE", help="Call virus at this false discovery rate (default: at a score of 0.5)."
+            None, metavar="RATE", help="Call virus at this false discovery rate (default: by score)."
+        ),
+        threshold: float = typer.Option(
+            None, metavar="SCORE", help="Call virus from this score on (default: as the bundle says)."
         ),
         resume: bool = typer.Option(None, "--resume", help="Go on with the interrupted run in OUT."),
         force: bool = typer.Option(None, "--force", help="Replace the run in OUT; other files there are left alone."),

@@ -102,7 +102,7 @@ class Metrics:
 
     Attributes:
         n, n_viral: examples, and those of class 1 (numbers, whatever the weights).
-        threshold: a score of at least this is a call of virus.
+        threshold: a score of at least this is a call of virus; one number, or one for every example.
         precision: share of calls of virus that are right; ``recall``: share of viral examples that are called.
         f1: harmonic mean of the two.
         specificity: share of the others that are not called.
@@ -113,7 +113,7 @@ class Metrics:
 
     n: int
     n_viral: int
-    threshold: float
+    threshold: float | FloatArray
     confusion: Confusion
     accuracy: float
     precision: float
@@ -127,7 +127,11 @@ class Metrics:
 
 
 def confusion_matrix(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, threshold: float = 0.5
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    *,
+    threshold: float | FloatArray = 0.5,
 ) -> Confusion:
     """Outcomes when a score of at least ``threshold`` is called virus."""
     examples = check_examples(labels, scores, weights)
@@ -135,7 +139,11 @@ def confusion_matrix(
 
 
 def metrics(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, threshold: float = 0.5
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    *,
+    threshold: float | FloatArray = 0.5,
 ) -> Metrics:
     """Every figure of one set of scores.
 
@@ -227,7 +235,7 @@ class Ranking:
         return total_SK
 
 
-def outcome(examples: Examples, threshold: float) -> IntArray:
+def outcome(examples: Examples, threshold: float | FloatArray) -> IntArray:
     """Of every example: 0 true negative, 1 false positive, 2 false negative, 3 true positive."""
     return 2 * examples.is_viral.astype(np.int64) + (examples.scores >= threshold)
 

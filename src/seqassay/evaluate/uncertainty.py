@@ -174,7 +174,7 @@ def bootstrap(
     *,
     weights: npt.ArrayLike | None = None,
     balance: Balance | None = None,
-    threshold: float = 0.5,
+    thresholds: Mapping[str, FloatArray] | None = None,
     n_samples: int = 1000,
     seed: int = 0,
 ) -> Bootstrap:
@@ -184,6 +184,7 @@ def bootstrap(
 
     Args:
         score_sets: by name; all see the same samples, so that differences are paired.
+        thresholds: of the same names, for every example the score from which it is called virus; 0.5 without any.
         clusters: of every example; any values that compare (record numbers, names).
         balance: groups keep their weight in every sample, whatever their number of examples in it.
 
@@ -199,7 +200,10 @@ def bootstrap(
         raise UsageError(f"there are {len(cluster_N):,} clusters for another number of examples")
     n_clusters = int(cluster_N.max()) + 1
     groups = balance or Balance(np.zeros(len(cluster_N), np.int64), np.ones(1))
-    sums = {name: _Sums(examples, cluster_N, n_clusters, groups, threshold) for name, examples in checked.items()}
+    sums = {
+        name: _Sums(examples, cluster_N, n_clusters, groups, 0.5 if thresholds is None else thresholds[name])
+        for name, examples in checked.items()
+    }
     n_at_a_time = max(1, _SAMPLED_VALUES // len(cluster_N))
     samples: dict[str, dict[str, list[FloatArray]]] = {name: {} for name in checked}
     rng = np.random.default_rng(seed)
@@ -232,7 +236,7 @@ class _Sums:
     """One score set, summed over clusters as far as a figure allows."""
 
     def __init__(
-        self, examples: Examples, cluster_N: IntArray, n_clusters: int, groups: Balance, threshold: float
+        self, examples: Examples, cluster_N: IntArray, n_clusters: int, groups: Balance, threshold: float | FloatArray
     ) -> None:
         n_groups = len(groups.group_weights)
         cell = (cluster_N * n_groups + groups.codes) * 4 + outcome(examples, threshold)

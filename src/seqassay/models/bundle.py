@@ -26,6 +26,7 @@ from seqassay.models.checkpoint import open_checkpoint, read_json_object
 from seqassay.models.head import ClassifierHead
 from seqassay.models.identity import Kind
 from seqassay.models.registry import BUNDLE_FILE, locate_bundle
+from seqassay.models.thresholds import ARGMAX, CallThresholds
 from seqassay.models.trained_head import check_fits_bundle, trained_on
 from seqassay.models.weights import (
     EncoderClass,
@@ -37,7 +38,7 @@ from seqassay.models.weights import (
 from seqassay.sequences.genetic_codes import codon_table
 
 FORMAT = "seqassay-bundle"
-VERSION = "2.1"  # 2.1 added the nucleotide head and a calibration that is not null; 2.0 is read as well
+VERSION = "2.2"  # 2.1 added the nucleotide head and a calibration that is not null, 2.2 thresholds; all are read
 HEAD_FILE = "head.safetensors"
 NUCLEOTIDE_HEAD_FILE = "nucleotide_head.safetensors"
 HOW_FILES_ARE_TAKEN = Literal["copy", "link"]
@@ -57,7 +58,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "translation": dict,
     "precision": str,
     "calibration": (dict, type(None)),
-    "threshold": str,
+    "threshold": (str, float, dict),
     "files": dict,
     "digest": str,
 }
@@ -87,6 +88,7 @@ class Bundle:
         precision: the number format its published figures were measured in.
         nucleotide_head_path: head on the nucleotide embedding alone, for sequences without a stop-free frame; or None.
         calibration: turns evidence into probabilities; None: scores are VirNucPro's.
+        thresholds: scores from which a sequence is called virus, unless a run asks for another rule.
         files: SHA-256 by path relative to the bundle's folder.
     """
 
@@ -106,7 +108,7 @@ class Bundle:
     genetic_code: int
     ambiguity: Literal["drop", "X"]
     precision: str
-    threshold: str
+    thresholds: CallThresholds
     files: Mapping[str, str]
 
     @property
@@ -199,6 +201,7 @@ def write_bundle(
     precision: str = "float32",
     nucleotide_head: ClassifierHead | None = None,
     calibration: Calibration | None = None,
+    thresholds: CallThresholds | None = None,
     description: str = "",
     nucleotide_source: str = "",
     protein_source: str = "",
@@ -215,6 +218,7 @@ def write_bundle(
         chunk_length: in bases; reads are cut to it.
         nucleotide_head: head on the nucleotide embedding alone, for sequences without a stop-free frame.
         calibration: fitted with exactly these weights.
+        thresholds: fitted with exactly this calibration; None: 0.5, the class of the higher probability.
         nucleotide_source, protein_source: where the weights came from (a repository and revision, a training run).
         files_by: `copy`, or `link`: a hard link where the file system allows one, else a symbolic link, so that an
             11 GB encoder is not stored twice. A linked file that changes later is noticed by its SHA-256.
@@ -272,7 +276,7 @@ def write_bundle(
             "translation": {"genetic_code": genetic_code, "ambiguity": ambiguity},
             "precision": precision,
             "calibration": None if calibration is None else calibration.as_json(),
-            "threshold": "argmax",
+            "threshold": ARGMAX if thresholds is None else thresholds.as_json(),
             "files": hash_files(staging),
         }
         said["digest"] = digest_of(said)
@@ -419,6 +423,10 @@ def _parse(folder: Path, path: Path, said: Mapping[str, Any]) -> Bundle:
             raise ModelError(f"{path}: calibration {error}", hint=_INSTALL_AGAIN) from error
         if (calibration.unframed_K2 is None) != (nucleotide_head is None):
             raise ModelError(f"{path}: calibration and nucleotide_head do not belong together", hint=_INSTALL_AGAIN)
+    try:
+        thresholds = CallThresholds.from_json(said["threshold"])
+    except ValueError as error:
+        raise ModelError(f"{path}: threshold {error}", hint=_INSTALL_AGAIN) from error
     if said["chunk_length"] < 3:
         raise ModelError(f"{path}: chunk_length is {said['chunk_length']}; a codon needs 3 bases")
     return Bundle(
@@ -438,7 +446,7 @@ def _parse(folder: Path, path: Path, said: Mapping[str, Any]) -> Bundle:
         genetic_code=field("translation", "genetic_code", int),
         ambiguity=choice("translation.ambiguity", field("translation", "ambiguity", str), ("drop", "X")),
         precision=choice("precision", said["precision"], _PRECISIONS),
-        threshold=choice("threshold", said["threshold"], ("argmax",)),
+        thresholds=thresholds,
         files=cast("dict[str, str]", said["files"]),
     )
 

@@ -84,7 +84,7 @@ def bundle_info(name_or_path: str) -> dict[str, Any]:
         "genetic_code": bundle.genetic_code,
         "ambiguity": bundle.ambiguity,
         "precision": bundle.precision,
-        "threshold": bundle.threshold,
+        "threshold": bundle.thresholds.as_json(),
         "nucleotide_head": bundle.nucleotide_head_path is not None,
         "calibrated": bundle.calibration is not None,
         "size_bytes": folder_bytes(bundle.path),

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from seqassay.models.calibration import Evidence, log_odds_of
+from seqassay.models.thresholds import CallThresholds
 from seqassay.sequences.ragged import Ragged
 
-VIRUS_THRESHOLD = 0.5
+VIRUS_THRESHOLD = 0.5  # of frames, chunks and tracks, and of sequences where the bundle names no other
 SCORE_DECIMALS = 6
 
 CLASSIFIED, NO_FRAME, TOO_SHORT, NO_BASES = range(4)
@@ -116,6 +117,7 @@ def sequence_calls(
     chunk_sequence: Int64Array,
     frame_chunk: Int64Array,
     score: npt.NDArray[np.float64],
+    thresholds: CallThresholds,
 ) -> SequenceCalls:
     """Status and call of every sequence of a shard.
 
@@ -124,6 +126,7 @@ def sequence_calls(
         chunk_sequence: sequence of every chunk.
         frame_chunk: chunk of every stop-free frame.
         score: probability of virus of every sequence, NaN without one.
+        thresholds: from which a score is called virus.
     """
     n_sequences = len(bases)
     n_chunks = np.bincount(chunk_sequence, minlength=n_sequences)
@@ -134,7 +137,8 @@ def sequence_calls(
     status[bases.lengths < CODON_BASES] = TOO_SHORT
     status[n_frames > 0] = CLASSIFIED
     score = np.where(has_bases, np.round(score, SCORE_DECIMALS), np.nan)
-    return SequenceCalls(n_chunks, n_frames, status, score, score >= VIRUS_THRESHOLD)
+    is_virus = score >= thresholds.of(bases.lengths, n_frames > 0)
+    return SequenceCalls(n_chunks, n_frames, status, score, is_virus)
 
 
 def mean_chunk_score(chunk_sequence: Int64Array, chunks: ChunkConsensus, n_sequences: int) -> npt.NDArray[np.float64]:

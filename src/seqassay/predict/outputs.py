@@ -35,6 +35,7 @@ SEQUENCES_TABLE = "sequences.tsv"
 VIRAL_FASTA = "viral.fasta.gz"
 VIRAL_FASTQ = "viral.fastq.gz"
 TICKS_PART = "ticks.i4"  # score of every sequence in ticks, int32, -1 without one
+CALLED_PART = "called.u1"  # which sequences the thresholds call virus, one byte each
 RECORDS_PART = "records.gz"  # the sequences that may be called virus
 
 HEADERS = {
@@ -63,6 +64,7 @@ def shard_parts(
         CHUNKS_TABLE: _encode(chunk_rows(names, chunks)),
         SEQUENCES_TABLE: _encode(sequence_rows(scored.shard, calls)),
         TICKS_PART: ticks_of(calls.score).astype("<i4").tobytes(),
+        CALLED_PART: calls.is_virus.astype(np.uint8).tobytes(),
         RECORDS_PART: _gzip_member("".join(records_of(scored.shard, np.flatnonzero(may_be_virus)))),
     }
 
@@ -121,32 +123,35 @@ def records_of(shard: Shard, indices: npt.NDArray[np.int64]) -> list[str]:
     return records
 
 
-def finished_rows(rows: bytes, ticks: npt.NDArray[np.int32], calls: SampleCalls) -> bytes:
+def finished_rows(
+    rows: bytes, ticks: npt.NDArray[np.int32], called: npt.NDArray[np.bool_], calls: SampleCalls
+) -> bytes:
     """A shard's rows of the per-sequence table with call and q-value; both empty without a score."""
     at = np.maximum(ticks, 0)
     q_values = [""] * len(ticks) if calls.q_value is None else [f"{q:.{SCORE_DECIMALS}f}" for q in calls.q_value[at]]
     ends = [
         f"\t{CALL_NAMES[is_virus]}\t{q}\n".encode() if tick >= 0 else b"\t\t\n"
-        for tick, is_virus, q in zip(ticks.tolist(), calls.is_virus[at].tolist(), q_values, strict=True)
+        for tick, is_virus, q in zip(ticks.tolist(), called.tolist(), q_values, strict=True)
     ]
     lines = rows.split(b"\n")[:-1]
     return b"".join([part for pair in zip(lines, ends, strict=True) for part in pair])
 
 
 def viral_member(
-    records: bytes, ticks: npt.NDArray[np.int32], calls: SampleCalls, *, fastq: bool, all_scored: bool
+    records: bytes, ticks: npt.NDArray[np.int32], called: npt.NDArray[np.bool_], *, fastq: bool, all_scored: bool
 ) -> bytes:
     """The sequences called virus: one gzip member, or nothing at all.
 
     Args:
         records: a shard's part; with ``all_scored`` of every sequence with a score, else of those called virus.
+        called: which of the shard's sequences are called virus.
     """
     if not all_scored or not records:
         return records
     lines = gzip.decompress(records).split(b"\n")[:-1]
     height = 4 if fastq else 2
-    called = np.flatnonzero(calls.is_virus[ticks[ticks >= 0]]).tolist()
-    chosen = [line + b"\n" for i in called for line in lines[height * i : height * i + height]]
+    kept = np.flatnonzero(called[ticks >= 0]).tolist()
+    chosen = [line + b"\n" for i in kept for line in lines[height * i : height * i + height]]
     return gzip.compress(b"".join(chosen), _GZIP_LEVEL, mtime=0) if chosen else b""
 
 
@@ -179,14 +184,16 @@ def write_outputs(
     def viral() -> Iterator[bytes]:
         for index in range(n_shards):
             records = store.read_part(index, RECORDS_PART)
-            yield viral_member(records, read_ticks(store, index), calls, fastq=fastq, all_scored=by_sample)
+            ticks, called = read_calls(store, index, calls)
+            yield viral_member(records, ticks, called, fastq=fastq, all_scored=by_sample)
 
     lines = {name: n_rows + 1 for name, n_rows in _rows_by_table(counts).items()}
     rows = {
         FRAMES_TABLE: parts(FRAMES_TABLE),
         CHUNKS_TABLE: parts(CHUNKS_TABLE),
         SEQUENCES_TABLE: (
-            finished_rows(part, read_ticks(store, index), calls) for index, part in enumerate(parts(SEQUENCES_TABLE))
+            finished_rows(part, *read_calls(store, index, calls), calls)
+            for index, part in enumerate(parts(SEQUENCES_TABLE))
         ),
     }
     content: dict[str, Iterator[bytes]] = {
@@ -225,12 +232,22 @@ def read_ticks(store: ShardStore, index: int) -> npt.NDArray[np.int32]:
     return np.frombuffer(store.read_part(index, TICKS_PART), "<i4")
 
 
-def counts_by_tick(store: ShardStore, n_shards: int) -> npt.NDArray[np.int64]:
-    """Sequences of a run at every score."""
+def read_calls(
+    store: ShardStore, index: int, calls: SampleCalls
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """Scores of a shard's sequences in ticks, -1 without one, and which of them are called virus."""
+    ticks = read_ticks(store, index)
+    by_score = np.frombuffer(store.read_part(index, CALLED_PART), np.uint8).astype(np.bool_)
+    return ticks, calls.called(ticks, by_score)
+
+
+def counts_by_tick(store: ShardStore, n_shards: int, calls: SampleCalls | None = None) -> npt.NDArray[np.int64]:
+    """Sequences of a run at every score; with ``calls`` only those called virus."""
     total = np.zeros(TICKS + 1, np.int64)
     for index in range(n_shards):
         ticks = read_ticks(store, index)
-        np.add.at(total, ticks[ticks >= 0], 1)
+        kept = ticks >= 0 if calls is None else read_calls(store, index, calls)[1]
+        np.add.at(total, ticks[kept], 1)
     return total
 
 

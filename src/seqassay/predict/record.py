@@ -34,7 +34,7 @@ from seqassay.predict.stop import StopRequested
 from seqassay.sequences.reading import RecordsDigest
 
 RECORD_FORMAT = "seqassay-run"
-RECORD_VERSION = "1.4"
+RECORD_VERSION = "1.5"
 # What utilisation is told of: by group, stages of the progress.
 EMBEDDING = ("nucleotide embedding", "protein embedding")
 STAGE_GROUPS = {"embedding": EMBEDDING, **{stage: (stage,) for stage in EMBEDDING}}
@@ -90,6 +90,7 @@ class RunTally:
             "ambiguity": self._bundle.ambiguity,
             "shard_size": self.settings.shard_size,
             "fdr": self.settings.fdr,
+            "threshold": self.settings.threshold,
             "device": self._model.device.type,
             "precision": self._model.precision,
             "token_budgets": self._model.token_budgets,
@@ -101,12 +102,18 @@ class RunTally:
         self.n_shards += 1
         self.has_qualities = meta.has_qualities
 
-    def know_calls(self, calls: SampleCalls, by_tick: npt.NDArray[np.int64]) -> None:
-        """Calls of the whole sample, which replace those that were counted shard by shard."""
-        n_virus = int(by_tick[calls.is_virus].sum())
+    def know_calls(
+        self, calls: SampleCalls, by_tick: npt.NDArray[np.int64], called_by_tick: npt.NDArray[np.int64]
+    ) -> None:
+        """Calls of the whole sample, which replace those that were counted shard by shard.
+
+        Args:
+            by_tick, called_by_tick: sequences at every score, and those of them that are called virus.
+        """
+        n_virus = int(called_by_tick.sum())
         expect_equal("scored sequences", self.counts.scored, int(by_tick.sum()))
         self.counts = replace(self.counts, virus=n_virus, others=self.counts.scored - n_virus)
-        self._calls = calls.as_record(by_tick)
+        self._calls = calls.as_record(called_by_tick)
 
     def waits_for(self, items: Iterable[T]) -> Iterator[T]:
         """The items, with the time that the device waits for each."""

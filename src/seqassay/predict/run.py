@@ -17,7 +17,7 @@ from seqassay.measure.monitor import give_back_free_memory
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.stages import StageClock
 from seqassay.models.bundle import Bundle, load_bundle
-from seqassay.models.calibration import Calibration
+from seqassay.models.thresholds import CallThresholds
 from seqassay.predict.calls import decide
 from seqassay.predict.count_input import BackgroundCount
 from seqassay.predict.counts import count_shard
@@ -73,7 +73,7 @@ def predict(
     folder = OutputFolder(settings)
     with run_guard(folder, tally, resume_command(settings)), BackgroundCount(settings.inputs, progress):
         resolve(resolve_device(settings.device), settings.precision or "float32")  # a missing device is said at once
-        bundle = translation_overridden(load_bundle(settings.model), settings)
+        bundle = with_settings(load_bundle(settings.model), settings)
         if settings.fdr is not None and bundle.calibration is None:
             raise UsageError(
                 f"--fdr needs calibrated probabilities; the bundle {bundle.name} has no calibration",
@@ -88,7 +88,7 @@ def predict(
             folder.write_record(tally.record("running"))
             with tally.watch_utilisation():
                 score_shards(shards, model, folder, tally)
-                record = finish(folder, bundle.calibration, tally)
+                record = finish(folder, bundle, tally)
         if not settings.keep_intermediate:
             folder.store.remove()
     return PredictResult(folder.path, done or record, was_done=done is not None)
@@ -113,11 +113,13 @@ def timed(shards: Iterator[Shard], clock: StageClock) -> Iterator[Shard]:
         yield shard
 
 
-def translation_overridden(bundle: Bundle, settings: PredictSettings) -> Bundle:
-    """The bundle with the settings' chunk rule, genetic code and ambiguity rule where they name one."""
+def with_settings(bundle: Bundle, settings: PredictSettings) -> Bundle:
+    """The bundle with the settings' chunk rule, genetic code, ambiguity rule and threshold where they name one."""
     codon_table(bundle.genetic_code if settings.genetic_code is None else settings.genetic_code)
     names = ("chunk_rule", "genetic_code", "ambiguity")
     given = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
+    if settings.threshold is not None:
+        given["thresholds"] = CallThresholds.at(settings.threshold)
     return replace(bundle, **given)
 
 
@@ -156,7 +158,7 @@ def score_shards(shards: Iterator[Shard], model: Model, folder: OutputFolder, ta
             tally.add(done.meta)
             return
         with host_work:
-            meta, parts = call_shard(done, model.bundle.calibration, tally)
+            meta, parts = call_shard(done, model.bundle, tally)
         with tally.clock.measure("writing"):
             folder.store.commit(meta, parts)
         tally.add(meta)
@@ -176,13 +178,11 @@ def score_shards(shards: Iterator[Shard], model: Model, folder: OutputFolder, ta
                 progress.end_shard(len(item.shard.ids))
 
 
-def call_shard(
-    scored: ScoredShard, calibration: Calibration | None, tally: RunTally
-) -> tuple[ShardMeta, dict[str, bytes]]:
+def call_shard(scored: ScoredShard, bundle: Bundle, tally: RunTally) -> tuple[ShardMeta, dict[str, bytes]]:
     """Consensus over a shard's frames and chunks, and its part of every output."""
     shard = scored.shard
     with tally.clock.measure("consensus"):
-        chunks, calls = call_sequences(scored, calibration)
+        chunks, calls = call_sequences(scored, bundle.calibration, bundle.thresholds)
     frame_is_virus = scored.scores_F2[:, 1] > scored.scores_F2[:, 0]
     counts = count_shard(
         calls, shard.bases.lengths, chunks, frame_is_virus, scored.n_distinct_nucleotide, scored.n_distinct_protein
@@ -194,14 +194,14 @@ def call_shard(
     return meta, parts
 
 
-def finish(folder: OutputFolder, calibration: Calibration | None, tally: RunTally) -> dict[str, Any]:
+def finish(folder: OutputFolder, bundle: Bundle, tally: RunTally) -> dict[str, Any]:
     """Make the calls that need the whole sample, write the outputs; ``run.json`` with the status "done" comes last."""
     tally.progress.begin_stage("writing the outputs")
     fdr = tally.settings.fdr
     with tally.clock.measure("writing"):
         by_tick = counts_by_tick(folder.store, tally.n_shards)
-        calls = decide(by_tick, calibration, fdr, mean_length=tally.counts.mean_scored_length)
-        tally.know_calls(calls, by_tick)
+        calls = decide(by_tick, bundle.calibration, bundle.thresholds, fdr, mean_length=tally.counts.mean_scored_length)
+        tally.know_calls(calls, by_tick, counts_by_tick(folder.store, tally.n_shards, calls))
         tally.counts.check()
         outputs = write_outputs(
             folder.path, folder.store, tally.n_shards, tally.counts, calls,

@@ -177,7 +177,7 @@ def score_shard(prepared: PreparedShard, model: Model, tally: ScanTally) -> tupl
     scored = model.score(prepared, tally.progress)
     shard = scored.shard
     with tally.clock.measure("consensus"):
-        chunks, calls = call_sequences(scored, model.bundle.calibration)
+        chunks, calls = call_sequences(scored, model.bundle.calibration, model.bundle.thresholds)
     frame_is_virus = scored.scores_F2[:, 1] > scored.scores_F2[:, 0]
     counts = count_shard(
         calls, shard.bases.lengths, chunks, frame_is_virus, scored.n_distinct_nucleotide, scored.n_distinct_protein

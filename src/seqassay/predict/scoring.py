@@ -6,6 +6,7 @@ from seqassay.measure.progress import RunProgress
 from seqassay.measure.stages import StageClock
 from seqassay.models.bundle import Bundle
 from seqassay.models.calibration import Calibration, Evidence
+from seqassay.models.thresholds import CallThresholds
 from seqassay.predict.consensus import (
     ChunkConsensus,
     SequenceCalls,
@@ -31,7 +32,9 @@ def evidence_of(scored: ScoredShard) -> Evidence:
     )
 
 
-def call_sequences(scored: ScoredShard, calibration: Calibration | None) -> tuple[ChunkConsensus, SequenceCalls]:
+def call_sequences(
+    scored: ScoredShard, calibration: Calibration | None, thresholds: CallThresholds
+) -> tuple[ChunkConsensus, SequenceCalls]:
     """Consensus of every classified chunk, and status, score and call of every sequence."""
     bases, chunk_sequence = scored.shard.bases, scored.chunks.sequence
     chunks = chunk_consensus(scored.frame_chunk, scored.scores_F2)
@@ -39,7 +42,7 @@ def call_sequences(scored: ScoredShard, calibration: Calibration | None) -> tupl
         score = mean_chunk_score(chunk_sequence, chunks, len(bases))
     else:
         score = calibration.probability(evidence_of(scored))
-    return chunks, sequence_calls(bases, chunk_sequence, scored.frame_chunk, score)
+    return chunks, sequence_calls(bases, chunk_sequence, scored.frame_chunk, score, thresholds)
 
 
 class SequenceScorer:
@@ -60,7 +63,7 @@ class SequenceScorer:
 
     def calls(self, bases: Ragged) -> SequenceCalls:
         """Status, score and call of every sequence."""
-        return call_sequences(self.scored(bases), self.bundle.calibration)[1]
+        return call_sequences(self.scored(bases), self.bundle.calibration, self.bundle.thresholds)[1]
 
 
 def score_sequences(bundle: Bundle, bases: Ragged, *, device: str = "cpu", threads: int | None = None) -> SequenceCalls:

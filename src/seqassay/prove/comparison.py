@@ -13,7 +13,6 @@ from seqassay.errors import InputError
 from seqassay.evaluate.classification import FIGURES, Metrics, metrics
 from seqassay.evaluate.intervals import effective_number
 from seqassay.evaluate.uncertainty import FEWEST_CLUSTERS, Bootstrap, bootstrap, mcnemar, share_interval
-from seqassay.predict.consensus import VIRUS_THRESHOLD
 from seqassay.prove.baseline import REQUIRED, BaselineMetrics
 from seqassay.prove.curves import curves_of
 from seqassay.prove.figures import SAMPLES, SEED, coverage, figure, interval_entry
@@ -60,8 +59,9 @@ def compare_models(
         raise InputError("no sequence has a score from both models: there is nothing to compare")
     labels, units = examples.labels[kept], units[kept]
     sets = {"candidate": candidate.score[kept], "baseline": baseline.score[kept]}
-    found = {name: metrics(labels, scores, threshold=VIRUS_THRESHOLD) for name, scores in sets.items()}
-    samples = bootstrap(labels, sets, units, threshold=VIRUS_THRESHOLD, n_samples=SAMPLES, seed=SEED)
+    thresholds = {"candidate": candidate.threshold[kept], "baseline": baseline.threshold[kept]}
+    found = {name: metrics(labels, scores, threshold=thresholds[name]) for name, scores in sets.items()}
+    samples = bootstrap(labels, sets, units, thresholds=thresholds, n_samples=SAMPLES, seed=SEED)
     same_model = candidate_model.digest is not None and candidate_model.digest == baseline_model.digest
     same_model &= bool((sets["candidate"] == sets["baseline"]).all())  # runs of one bundle may differ in precision
     rows = {name: _paired_row(name, found, samples, same_model) for name in FIGURES}

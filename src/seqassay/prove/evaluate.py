@@ -16,7 +16,7 @@ from seqassay.engine.precision import resolve_device
 from seqassay.errors import InputError, ModelError, StoppedError
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import provenance, utc_now
-from seqassay.predict.consensus import VIRUS_THRESHOLD
+from seqassay.models.thresholds import CallThresholds
 from seqassay.predict.stop import StopRequested
 from seqassay.prove.baseline import BaselineMetrics, check_same_test_set, read_baseline_metrics
 from seqassay.prove.comparison import accuracy_gate, compare_models, compare_with_metrics
@@ -108,7 +108,7 @@ def _evaluated(
 
     progress.stage = "working out figures"
     examples, units = test_set.examples, test_set.examples.units(settings.unit)
-    record = _opening(settings, model, test_set, identity)
+    record = _opening(settings, model, test_set, identity, candidate.thresholds)
     record |= {"test_set": set_statistics(examples, units), "scored": coverage(examples, candidate)}
     record["scored"]["effective_units"] = effective_units(examples, candidate, units)
     record["notes"] += notes_on_intervals(record["scored"]["effective_units"])
@@ -124,6 +124,10 @@ def _evaluated(
         comparison = compare_models(examples, candidate, baseline, units, model, other)
         comparison["baseline"] |= other.identity()
         record["notes"] += other.notes(test_set)
+        if baseline.rule != candidate.rule:
+            record["notes"].append(
+                f"{other.name} calls virus where {baseline.rule}, {model.name} where {candidate.rule}"
+            )
     elif figures_alone is not None:
         comparison = compare_with_metrics(record["values"], record["confusion_matrix"]["matrix"], figures_alone)
     record["comparison"] = comparison
@@ -217,7 +221,11 @@ def _identity(
 
 
 def _opening(
-    settings: EvaluateSettings, model: Contender, test_set: EvaluationSet, identity: dict[str, Any]
+    settings: EvaluateSettings,
+    model: Contender,
+    test_set: EvaluationSet,
+    identity: dict[str, Any],
+    thresholds: CallThresholds,
 ) -> dict[str, Any]:
     """What was evaluated, on what, and how."""
     return {
@@ -229,7 +237,8 @@ def _opening(
         "settings": settings_as_json(settings),
         "method": {
             "scores": model.says(test_set),
-            "call": f"score >= {VIRUS_THRESHOLD:g}",
+            "call": thresholds.rule,
+            "threshold": thresholds.as_json(),
             "unit": settings.unit,
             "bootstrap_samples": SAMPLES,
             "seed": SEED,

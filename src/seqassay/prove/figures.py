@@ -29,7 +29,7 @@ from seqassay.evaluate.reliability import (
 )
 from seqassay.evaluate.uncertainty import FEW_CLUSTERS, FEWEST_CLUSTERS, Bootstrap, Interval, bootstrap
 from seqassay.models.calibration import Calibration
-from seqassay.predict.consensus import NO_FRAME, VIRUS_THRESHOLD
+from seqassay.predict.consensus import NO_FRAME
 from seqassay.prove.curves import calibration_bins, curves_of, score_histogram
 from seqassay.prove.record import number
 from seqassay.prove.scores import ScoredExamples, count_statuses
@@ -116,7 +116,7 @@ def overall(examples: Examples, scores: ScoredExamples, units: IntArray) -> dict
     """All figures and the confusion matrix."""
     kept = scores.has_score
     labels, score = examples.labels[kept], scores.score[kept]
-    found, samples = _figures(labels, score, units[kept])
+    found, samples = _figures(labels, score, units[kept], scores.threshold[kept])
     return {
         "values": {name: figure(found, samples, name) for name in FIGURES},
         "confusion_matrix": {
@@ -217,9 +217,10 @@ def interval_entry(interval: Interval) -> dict[str, Any]:
     return {**entry, "interval_by": interval.by} if interval.by else entry
 
 
-def _figures(labels: IntArray, score: FloatArray, units: IntArray) -> tuple[Metrics, Bootstrap]:
-    found = metrics(labels, score, threshold=VIRUS_THRESHOLD)
-    samples = bootstrap(labels, {"scores": score}, units, threshold=VIRUS_THRESHOLD, n_samples=SAMPLES, seed=SEED)
+def _figures(labels: IntArray, score: FloatArray, units: IntArray, threshold: FloatArray) -> tuple[Metrics, Bootstrap]:
+    found = metrics(labels, score, threshold=threshold)
+    thresholds = {"scores": threshold}
+    samples = bootstrap(labels, {"scores": score}, units, thresholds=thresholds, n_samples=SAMPLES, seed=SEED)
     return found, samples
 
 
@@ -248,7 +249,7 @@ def _subset(
         return {
             name: {"value": None, "interval_95": None, "n": 0, "why_undefined": "none is scored"} for name in wanted
         }
-    found, samples = _figures(examples.labels[kept], scores.score[kept], units[kept])
+    found, samples = _figures(examples.labels[kept], scores.score[kept], units[kept], scores.threshold[kept])
     n_viral = found.n_viral
     n_of = {"recall": n_viral, "specificity": found.n - n_viral}
     return {name: {**figure(found, samples, name), "n": n_of.get(name, found.n)} for name in wanted}

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from seqassay.errors import InputError
 from seqassay.models.registry import named_bundle
+from seqassay.models.thresholds import ARGMAX, CallThresholds
 from seqassay.predict.consensus import CLASSIFIED, SCORE_DECIMALS, STATUSES
 from seqassay.predict.folder import RUN_RECORD
 from seqassay.predict.outputs import SEQUENCES_TABLE
@@ -55,6 +56,12 @@ class Predictions:
     status: npt.NDArray[np.uint8]
     run: dict[str, Any] | None = None
 
+    @property
+    def thresholds(self) -> CallThresholds:
+        """Those of the run; 0.5 where it called by q-value, is older than thresholds, or is none."""
+        said = None if self.run is None else (self.run["calls"] or {}).get("threshold")
+        return CallThresholds.from_json(ARGMAX if said is None else said)
+
     def identity(self) -> dict[str, Any]:
         """What a record says of them."""
         return {
@@ -72,7 +79,7 @@ class Predictions:
             ]
         found = [f"the scores of {self.name} are of a run of `predict`, and were not made again"]
         if self.run["identity"].get("fdr") is not None:
-            found.append("the run called by --fdr; figures here are of calls by score >= 0.5")
+            found.append(f"the run called by --fdr; figures here are of calls by {self.thresholds.rule}")
         return found
 
 
@@ -120,14 +127,23 @@ def on_test_set(predictions: Predictions, test_set: EvaluationSet) -> ScoredExam
         _check_input(predictions, test_set)
     ids = test_set.examples.ids
     if predictions.ids == ids:  # duplicates too
-        return ScoredExamples(predictions.scores, predictions.status)
+        return _called(predictions, predictions.scores, predictions.status, test_set)
     row_of = _rows_by_id(predictions, test_set)
     scores, status = np.full(len(ids), np.nan), np.full(len(ids), NOT_GIVEN, np.uint8)
     for i, name in enumerate(ids):
         row = row_of.get(name)
         if row is not None:
             scores[i], status[i] = predictions.scores[row], predictions.status[row]
-    return ScoredExamples(scores, status)
+    return _called(predictions, scores, status, test_set)
+
+
+def _called(
+    predictions: Predictions, scores: npt.NDArray[np.float64], status: npt.NDArray[np.uint8], test_set: EvaluationSet
+) -> ScoredExamples:
+    """Scores with the thresholds of the run."""
+    lengths = test_set.examples.lengths
+    assert lengths is not None  # features were refused
+    return ScoredExamples.called_by(predictions.thresholds, scores, status, lengths)
 
 
 def _check_input(predictions: Predictions, test_set: EvaluationSet) -> None:

@@ -16,6 +16,7 @@ from seqassay.engine.precision import resolve_device
 from seqassay.errors import InputError, ModelError
 from seqassay.measure.progress import RunProgress
 from seqassay.models.bundle import Bundle
+from seqassay.models.thresholds import CallThresholds
 from seqassay.predict.consensus import (
     CLASSIFIED,
     NO_FRAME,
@@ -43,10 +44,30 @@ class ScoredExamples:
     Attributes:
         score: P(virus), uncalibrated where `of_head_alone`, rounded as `predict` prints it; NaN without one.
         status: index into ``ALL_STATUSES``.
+        threshold: the score from which it is called virus.
+        thresholds: where these are from.
     """
 
     score: npt.NDArray[np.float64]
     status: npt.NDArray[np.uint8]
+    threshold: npt.NDArray[np.float64]
+    thresholds: CallThresholds
+
+    @property
+    def rule(self) -> str:
+        """How calls are made, in words."""
+        return self.thresholds.rule
+
+    @classmethod
+    def called_by(
+        cls,
+        thresholds: CallThresholds,
+        score: npt.NDArray[np.float64],
+        status: npt.NDArray[np.uint8],
+        lengths: npt.NDArray[np.int64],
+    ) -> ScoredExamples:
+        """Scores with the thresholds of their sequences' lengths in bases."""
+        return cls(score, status, thresholds.of(lengths, status == CLASSIFIED), thresholds)
 
     @property
     def has_score(self) -> npt.NDArray[np.bool_]:
@@ -57,7 +78,7 @@ class ScoredExamples:
     @property
     def is_virus(self) -> npt.NDArray[np.bool_]:
         """The calls; False without a score."""
-        called: npt.NDArray[np.bool_] = self.score >= VIRUS_THRESHOLD
+        called: npt.NDArray[np.bool_] = self.score >= self.threshold
         return called
 
 
@@ -145,7 +166,9 @@ def _score_sequences(
         score.append(kept[0])
         status.append(kept[1])
         progress.done_sequences += len(shard.ids)
-    return ScoredExamples(np.concatenate(score), np.concatenate(status))
+    lengths = test_set.examples.lengths
+    assert lengths is not None  # of sequences they are known
+    return ScoredExamples.called_by(bundle.thresholds, np.concatenate(score), np.concatenate(status), lengths)
 
 
 def _check_features(features: FeatureSet, bundle: Bundle) -> None:
@@ -189,7 +212,10 @@ def _score_features(
     status = np.full(n_records, NO_FRAME, np.uint8)
     status[record_F] = CLASSIFIED
     progress.done_sequences += n_records
-    return ScoredExamples(np.round(score, SCORE_DECIMALS), status)
+    lengths = np.zeros(n_records, np.int64)  # which the threshold of uncalibrated scores does not ask for
+    return ScoredExamples.called_by(
+        CallThresholds.at(VIRUS_THRESHOLD), np.round(score, SCORE_DECIMALS), status, lengths
+    )
 
 
 def _record_of_frames(features: FeatureSet) -> npt.NDArray[np.int64]:

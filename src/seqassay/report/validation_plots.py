@@ -40,7 +40,7 @@ def draw_validation(record: Mapping[str, Any]) -> bytes:
     _roc(roc, sets, names)
     _precision_recall(precision_recall, sets, names, share=record["calibration"]["viral_share"])
     _calibration(calibration, record["curves"]["calibration"], calibrated=record["calibration"]["calibrated"])
-    _histogram(histogram, record["curves"]["histogram"])
+    _histogram(histogram, record["curves"]["histogram"], record["method"].get("threshold", "argmax"))
     scored = f"{record['scored']['scored']:,} of {said['sequences']:,} sequences of {said['genomes']:,} genomes"
     figure.suptitle(f"{names[0]} on {scored}", fontsize=11, parse_math=False)
     buffer = io.BytesIO()
@@ -93,14 +93,19 @@ def _calibration(axes: Axes, bins: list[Mapping[str, Any]], *, calibrated: bool)
     _square(axes, title, "mean score of the bin", "share that is viral", legend="upper left")
 
 
-def _histogram(axes: Axes, spread: Mapping[str, Any]) -> None:
+def _histogram(axes: Axes, spread: Mapping[str, Any], threshold: str | float | Mapping[str, Any]) -> None:
     edges = spread["edges"]
     for name, color, hatch in (("others", _OTHERS, None), ("viral", _CANDIDATE, "///")):
         axes.stairs(
             spread[name], edges, fill=True, facecolor=color, edgecolor=color, alpha=0.45, hatch=hatch,
             label=f"{name}, {sum(spread[name]):,}",
         )  # fmt: skip
-    axes.axvline(0.5, color="black", lw=0.8, ls="--", label="called virus from here")
+    if isinstance(threshold, Mapping):
+        both = [*threshold["framed"], *threshold["unframed"]]
+        axes.axvspan(min(both), max(both), color="black", alpha=0.12, lw=0, label="called virus from here, by length")
+    else:
+        at = 0.5 if threshold == "argmax" else float(threshold)
+        axes.axvline(at, color="black", lw=0.8, ls="--", label="called virus from here")
     axes.set(xlim=(0, 1), ylim=(0, None), title="Scores by label", xlabel="score", ylabel="sequences")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, framealpha=0.85, edgecolor="none", loc="upper center")

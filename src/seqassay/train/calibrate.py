@@ -20,10 +20,10 @@ import numpy.typing as npt
 from seqassay.errors import MissingExtraError, UsageError
 from seqassay.models.calibration import RATES, Calibration, Evidence
 from seqassay.predict.scoring import SequenceScorer, evidence_of
+from seqassay.sequences.ragged import Ragged
 from seqassay.train.dataset import (
     BASES_PER_CHUNK,
     LABELS,
-    LabelledChunks,
     LabelledRecords,
     evaluation_chunks,
     taxon_numbers,
@@ -164,7 +164,7 @@ def scored_fragments(
     for length in (length for length in lengths if length <= longest):
         chunks = evaluation_chunks(records, length, seed=seed, max_per_record=max_per_record)
         weights = balanced_weights(chunks.labels, records.groups[chunks.record], group_weights)
-        evidence = evidence_of_chunks(scorer, chunks)
+        evidence = evidence_of_bases(scorer, chunks.bases)
         found.append(ScoredFragments(length, evidence, chunks.labels, weights, taxa[chunks.record]))
     if not found:
         raise UsageError(
@@ -173,12 +173,14 @@ def scored_fragments(
     return found
 
 
-def evidence_of_chunks(scorer: SequenceScorer, chunks: LabelledChunks) -> Evidence:
-    """Evidence of chunks, some thousand at a time."""
-    parts = [
-        evidence_of(scorer.scored(chunks.bases.take(np.arange(first, min(first + _AT_ONCE, len(chunks))))))
-        for first in range(0, len(chunks), _AT_ONCE)
-    ]
+def evidence_of_bases(scorer: SequenceScorer, bases: Ragged) -> Evidence:
+    """Evidence of sequences, some thousand at a time."""
+    pieces = (np.arange(first, min(first + _AT_ONCE, len(bases))) for first in range(0, len(bases), _AT_ONCE))
+    return joined_evidence([evidence_of(scorer.scored(bases.take(rows))) for rows in pieces])
+
+
+def joined_evidence(parts: Sequence[Evidence]) -> Evidence:
+    """The sequences of all parts in order."""
     return Evidence(*(np.concatenate([getattr(part, name) for part in parts]) for name in Evidence.__slots__))
 
 

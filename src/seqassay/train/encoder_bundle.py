@@ -24,6 +24,7 @@ from seqassay.models.bundle import Bundle, write_bundle
 from seqassay.models.calibration import Calibration
 from seqassay.models.dnabert import Dnabert
 from seqassay.models.esm2 import Esm2
+from seqassay.models.thresholds import CallThresholds
 from seqassay.models.weights import save_dnabert, save_esm2
 from seqassay.predict.scoring import SequenceScorer
 from seqassay.train.calibrate import balanced_weights, fit_calibration, logistic_regression, scored_fragments
@@ -32,6 +33,7 @@ from seqassay.train.dataset import LabelledRecords, evaluation_chunks
 from seqassay.train.encoders import EncoderTrainer, Recipe, read_best
 from seqassay.train.kmer_tokenizer import build_kmer_tokenizer
 from seqassay.train.scoring import score_chunks
+from seqassay.train.thresholds import thresholds_of
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +126,7 @@ def head_weights(
 
 def build_bundle(
     plan: Plan,
+    train: LabelledRecords,
     valid: LabelledRecords,
     work: Path,
     folder: Path,
@@ -131,7 +134,10 @@ def build_bundle(
     threads: int | None = None,
     device: torch.device | None = None,
 ) -> Bundle:
-    """Join the best states of both sides, calibrate along the path that `predict` takes, and write the bundle."""
+    """Join the best states of both sides, calibrate along the path that `predict` takes, and write the bundle.
+
+    Calibrated is with ``valid``; the thresholds keep made-up sequences of both splits from being called.
+    """
     device = device or torch.device("cpu")
     nucleotide, protein = (best_state(plan, plan.parts_of(side)[-1], work) for side in SIDES)
     if not isinstance(nucleotide.encoder, Dnabert) or not isinstance(protein.encoder, Esm2):
@@ -146,7 +152,7 @@ def build_bundle(
     protein.cpu()
     head = fused_head(nucleotide.head, protein.head, nucleotide_weight=nucleotide_weight, protein_weight=protein_weight)
 
-    def written(place: Path, calibration: Calibration | None) -> Bundle:
+    def written(place: Path, calibration: Calibration | None, thresholds: CallThresholds | None) -> Bundle:
         return write_bundle(
             place,
             name=plan.name,
@@ -155,6 +161,7 @@ def build_bundle(
             head=head,
             nucleotide_head=nucleotide.head,
             calibration=calibration,
+            thresholds=thresholds,
             chunk_length=plan.chunk_length,
             description=plan.description,
             nucleotide_source=plan.source,
@@ -162,9 +169,12 @@ def build_bundle(
             replace=True,
         )
 
-    scorer = SequenceScorer(written(work / "uncalibrated", None), device=str(device), threads=threads)
-    calibration = fit_calibration(scored_fragments(scorer, valid, plan.group_weights), has_nucleotide_head=True)
+    scorer = SequenceScorer(written(work / "uncalibrated", None, None), device=str(device), threads=threads)
+    fragments = scored_fragments(scorer, valid, plan.group_weights)
+    calibration = fit_calibration(fragments, has_nucleotide_head=True)
     log.info("calibration %s", calibration.as_json())
-    bundle = written(folder, calibration)
+    thresholds = thresholds_of(scorer, (valid, train), fragments, calibration)
+    log.info("thresholds %s", None if thresholds is None else thresholds.as_json())
+    bundle = written(folder, calibration, thresholds)
     log.info("bundle %s, digest %s", bundle.path, bundle.digest)
     return bundle

@@ -86,6 +86,7 @@ def train_encoders(settings: EncoderSettings) -> Bundle:
             train_part(plan, part, records["train"], records["valid"], settings.output_dir, device=device)
         bundle = build_bundle(
             plan,
+            records["train"],
             records["valid"],
             settings.output_dir,
             settings.output_dir / BUNDLE,

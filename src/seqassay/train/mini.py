@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = unknown_records(read_labelled(options.data / "valid.fa.gz"), {"train": train})
     log.info("valid without what train knows: %s", unknown.facts)
     if options.part == "bundle":
-        build_bundle(plan, unknown.records, options.work, options.bundle, threads=options.threads)
+        build_bundle(plan, train, unknown.records, options.work, options.bundle, threads=options.threads)
     else:
         train_part(plan, options.part, train, unknown.records, options.work)
 

@@ -107,7 +107,7 @@ def _compare_level(
     for source in (a, b):
         path = source.tables[level]
         say(f"reading {level} of {source.side}: {path}")
-        table = read_table(path)
+        table = read_table(path).with_boundary(source.run)
         source.check_unchanged(path, table.sha256)
         tables.append(table)
     ours, theirs = tables
@@ -160,7 +160,7 @@ def _opening(settings: CompareSettings, likeness: Likeness) -> dict[str, Any]:
         "method": {
             "pairs": "rows with the same id; where an id repeats, its k-th row in A with its k-th row in B",
             "difference": "B minus A",
-            "boundary": f"virus score {VIRUS_THRESHOLD:g}",
+            "boundary": f"virus score {VIRUS_THRESHOLD:g}, of sequences the threshold that their run called by",
             "boundary_distance": "of the side of a flip that lies farther from the boundary",
             "interval": "95%; rows are taken as independent, though frames of one sequence are not",
         },

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqassay.evaluate.uncertainty import share_interval
-from seqassay.predict.consensus import STATUSES, VIRUS_THRESHOLD
+from seqassay.predict.consensus import STATUSES
 from seqassay.prove.compare.pairing import Pairing, Rows
 from seqassay.prove.compare.tables import TABLE_OF, Table
 
@@ -49,7 +49,7 @@ def compare_tables(a: Table, b: Table, pairing: Pairing, tolerance: float) -> tu
     ours, theirs = a.labels[pairing.in_a], b.labels[pairing.in_b]
     both = (ours >= 0) & (theirs >= 0)
     flips = np.flatnonzero(both & (ours != theirs))
-    distance = boundary_distance(a.virus_score[pairing.in_a[flips]], b.virus_score[pairing.in_b[flips]])
+    distance = boundary_distance(a.apart[pairing.in_a[flips]], b.apart[pairing.in_b[flips]])
     farthest_first = np.argsort(-distance, kind="stable")  # NaN last, in file order
     mismatches = Mismatches(
         flips[farthest_first],
@@ -71,8 +71,12 @@ def compare_tables(a: Table, b: Table, pairing: Pairing, tolerance: float) -> tu
 
 
 def boundary_distance(ours: FloatArray, theirs: FloatArray) -> FloatArray:
-    """How far from the decision boundary the side of a flip lies that is farther from it; NaN without both scores."""
-    distance: FloatArray = np.maximum(np.abs(ours - VIRUS_THRESHOLD), np.abs(theirs - VIRUS_THRESHOLD))
+    """How far from the decision boundary the side of a flip lies that is farther from it; NaN without both scores.
+
+    Args:
+        ours, theirs: scores less their boundaries.
+    """
+    distance: FloatArray = np.maximum(np.abs(ours), np.abs(theirs))
     return distance
 
 
@@ -151,7 +155,7 @@ def _rows(a: Table, b: Table, pairing: Pairing) -> dict[str, Any]:
 
 def _against_scores(table: Table) -> int:
     """Rows whose label is not what their score calls for: a fault of the file, or calls made by another rule."""
-    apart = table.virus_score - VIRUS_THRESHOLD  # NaN compares as False
+    apart = table.apart  # NaN compares as False
     return int((((table.labels == 1) & (apart < -_AT_BOUNDARY)) | ((table.labels == 0) & (apart > _AT_BOUNDARY))).sum())
 
 

@@ -7,16 +7,17 @@ row is checked: a field too few, a label nobody knows or a score that is no prob
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from seqassay.errors import InputError
-from seqassay.predict.consensus import STATUSES
+from seqassay.models.thresholds import CallThresholds
+from seqassay.predict.consensus import CLASSIFIED, STATUSES, VIRUS_THRESHOLD
 from seqassay.predict.outputs import CALL_NAMES, CHUNKS_TABLE, FRAMES_TABLE, HEADERS, SEQUENCES_TABLE
 from seqassay.prove.compare.columns import Bounds, Bytes, decimals, field, split_rows, words
 from seqassay.prove.compare.pairing import Ids
@@ -47,10 +48,11 @@ class Table:
         labels: 1 virus, 0 others, -1 without a call.
         columns: names of the scores compared; none in VirNucPro's table of chunks.
         scores_NK: in [0, 1]; NaN where a sequence has none.
-        virus_score: what the label stands on, virus from 0.5 on: P(virus) of a frame, max1 / (max0 + max1) of a chunk
-            (VirNucPro's rule max1 >= max0), the score of a sequence; NaN without one.
+        virus_score: what the label stands on, virus from ``boundary`` on: P(virus) of a frame, max1 / (max0 + max1) of
+            a chunk (VirNucPro's rule max1 >= max0), the score of a sequence; NaN without one.
         facts: of sequences ``length``, ``n_chunks`` and ``status`` (index into ``STATUSES``).
         sha256, n_bytes: of the file.
+        boundary: of every row, where its run says so (`with_boundary`); else 0.5.
     """
 
     path: Path
@@ -63,6 +65,20 @@ class Table:
     facts: dict[str, npt.NDArray[np.int64]]
     sha256: str
     n_bytes: int
+    boundary: FloatArray | float = VIRUS_THRESHOLD
+
+    @property
+    def apart(self) -> FloatArray:
+        """Scores less their boundaries; NaN without a score."""
+        return self.virus_score - self.boundary
+
+    def with_boundary(self, run: Mapping[str, Any] | None) -> Table:
+        """The table with the thresholds by which its run called sequences."""
+        said = None if run is None else (run.get("calls") or {}).get("threshold")
+        if self.level != "sequences" or said is None:
+            return self
+        has_frame = self.facts["status"] == CLASSIFIED
+        return replace(self, boundary=CallThresholds.from_json(said).of(self.facts["length"], has_frame))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,4 +1,8 @@
-"""Sequences that no organism has: a classifier that calls them viral answers to something else than biology."""
+"""Sequences that no organism has, to test with: what calls them viral answers to something else than biology.
+
+`seqassay.train.thresholds` sets a bundle's default threshold by such sequences made of training and validation records,
+and the model card says what those made of test records come to. (`made_up` makes those that encoders learn from.)
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ import numpy.typing as npt
 from seqassay.sequences.ragged import Ragged
 from seqassay.train.dataset import LabelledChunks
 
-LENGTHS = (150, 300, 500)
-N_OF_A_KIND = 1000
+REVERSED = "reversed, "  # how the kinds begin that are real sequences read backwards
+
 _LETTERS = np.frombuffer(b"ACGT", np.uint8)
 
 
@@ -30,13 +34,15 @@ def made_up_sequences(
     for label, name in ((1, "viral"), (0, "other")):
         of_label = np.flatnonzero((fragments.labels == label) & plain)
         chosen = rng.permutation(of_label)[:n]
+        if not len(chosen):
+            continue
         real = fragments.bases.take(chosen)
-        mixed = as_ragged(rng.permuted(real.values.reshape(-1, length), axis=1))
+        table_NL: npt.NDArray[np.uint8] = real.values.reshape(-1, length).astype(np.uint8)
+        mixed = as_ragged(rng.permuted(table_NL, axis=1))
         yield f"bases shuffled, {name}", "real fragments, every base as often as before", mixed
-        shuffled = as_ragged(np.stack([shuffle_dinucleotides(bases, rng) for bases in real]))
+        shuffled = as_ragged(np.stack([shuffle_dinucleotides(bases, rng) for bases in table_NL]))
         yield f"dinucleotides shuffled, {name}", "real fragments, every dinucleotide as often as before", shuffled
-        backwards = real.values.reshape(-1, length)[:, ::-1]
-        yield f"reversed, {name}", "real fragments read from their end, not complemented", as_ragged(backwards)
+        yield f"{REVERSED}{name}", "real fragments read from their end, not complemented", as_ragged(table_NL[:, ::-1])
     runs = np.repeat(_LETTERS[np.arange(n) % 4][:, None], length, axis=1)
     yield "one base repeated", "up to 5% of the bases exchanged", as_ragged(with_errors(runs, rng))
     yield (
