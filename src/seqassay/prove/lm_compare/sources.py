@@ -79,7 +79,8 @@ def _evaluation(content: Mapping[str, Any], place: str) -> Iterator[ComparedRun]
     for split, said in content["splits"].items():
         figures |= {f"{split}_{name}": figure["value"] for name, figure in said["values"].items()}
         sources = sorted(source["sha256"] for source in text["sources"] if source["split"] == split)
-        windows = {name: method[name] for name in ("windows", "context_tokens", "stride_tokens", "prefix")}
+        windows = {name: method[name] for name in ("windows", "context_tokens", "stride_tokens")}
+        windows["prefix"] = method["prefix"] is not None  # which token it is, is the tokenizer's
         basis[split] = {
             "tokenizer": model["tokenizer"],
             "text": _digest(sources or text["tokens"].get(split)),
