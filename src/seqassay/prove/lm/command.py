@@ -27,7 +27,7 @@ from seqassay.prove.lm.guards import run_guards
 from seqassay.prove.lm.inputs import Checkpoint, chosen_splits, model_section, open_model, open_tokens
 from seqassay.prove.lm.notes import notes_of
 from seqassay.prove.lm.outputs import write_outputs
-from seqassay.prove.lm.pieces import Pieces, has_pieces
+from seqassay.prove.lm.pieces import AGAIN, Pieces, has_pieces
 from seqassay.prove.lm.profile import LmProfile, profile_lm
 from seqassay.prove.lm.profiling import shapes_of
 from seqassay.prove.lm.record import FORMAT, KIND, VERSION, check_record
@@ -152,9 +152,7 @@ def _measure(
         record["profiling"] = None if profile is None else profile.record
         record["splits"], record["guards"] = _splits(names, checkpoint, files, method, device, progress, pieces)
     except StopRequested as stop:
-        raise StoppedError(
-            f"stopped by {stop}; {kept}", hint="go on with the same command and --resume (in place of --force)"
-        ) from None
+        raise StoppedError(f"stopped by {stop}; {kept}", hint=f"go on with {AGAIN}") from None
     except ResourceError as error:
         hint = f"{error.hint}; {kept}: go on with --resume" if error.hint else f"{kept}: go on with --resume"
         raise ResourceError(error.message, hint=hint) from error

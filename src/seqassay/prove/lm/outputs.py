@@ -8,6 +8,7 @@ from typing import Any
 
 from seqassay.durable import disk_errors
 from seqassay.measure.metrics_log import MetricsLog
+from seqassay.prove.lm.pieces import AGAIN
 from seqassay.prove.outputs import record_bytes, write_together
 from seqassay.report.lm_summary import lm_evaluation_markdown
 
@@ -31,7 +32,7 @@ def write_outputs(folder: Path, record: Mapping[str, Any], log: MetricsLog | Non
         contents[HISTORY] = log.history()
         contents[HISTORY_SUMMARY] = log.summary_json(by=("part", "shape", "phase"))
     files = {name: [content] for name, content in contents.items()}
-    with disk_errors():
+    with disk_errors(AGAIN):
         write_together(folder, files, record, gone=_OF_PARTS - files.keys())
 
 

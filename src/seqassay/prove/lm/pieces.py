@@ -14,6 +14,7 @@ from seqassay.predict.shards import check_identity
 
 FOLDER = "finished_parts"
 _MANIFEST = "manifest.json"
+AGAIN = "the same command and --resume (in place of --force)"
 
 
 class Pieces:
@@ -58,7 +59,7 @@ class Pieces:
             content: dict[str, Any] = found["content"]
             return content
         content = make()
-        with disk_errors():
+        with disk_errors(AGAIN):
             write_durably(path, [_signed({"name": name, "content": content})])
         return content
 

@@ -49,12 +49,15 @@ class StandardMetrics:
     train_loss: float | None  # nats per token
     train_perplexity: float | None
     train_bits_per_byte: float | None
+    train_scored_share: float | None  # of the tokens; below 1: --max-batches
     valid_loss: float | None
     valid_perplexity: float | None
     valid_bits_per_byte: float | None
+    valid_scored_share: float | None
     test_loss: float | None
     test_perplexity: float | None
     test_bits_per_byte: float | None
+    test_scored_share: float | None
 
     smallbench_sentiment_accuracy: float | None  # by log-probability per token
     smallbench_nli_accuracy: float | None
@@ -167,7 +170,7 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
 
 def range_of(name: str) -> tuple[float, float]:
     """The range that a field's number lies in."""
-    if name.endswith("_accuracy") or name in _SHARES:
+    if name.endswith(("_accuracy", "_share")) or name in _SHARES:
         return 0.0, 1.0
     return (1.0 if name.endswith("_perplexity") or name in _FROM_ONE else 0.0), math.inf
 
@@ -222,6 +225,7 @@ def _of_text(splits: Mapping[str, Any]) -> dict[str, Any]:
         values = splits.get(split, {}).get("values", {})
         for name, figure in (("loss", "loss"), ("perplexity", "token_perplexity"), ("bits_per_byte", "bits_per_byte")):
             found[f"{split}_{name}"] = values[figure]["value"] if values else None
+        found[f"{split}_scored_share"] = splits[split]["scored_share"] if split in splits else None
     return found
 
 
