@@ -140,8 +140,12 @@ def test_shots_are_answered_rows_of_the_training_set(
         assert {first, second} <= known and first != second
         assert last.startswith("Sentence: a ") and last.endswith("\nSentiment:")
     assert len({prompt.rpartition("\n\n")[0] for prompt in asked}) == 1  # the same for every item
-    with pytest.raises(InputError, match=r"train/qa.jsonl: no such file"):
+    with pytest.raises(InputError, match=r"train: no file qa.jsonl or qa_….jsonl: shots are"):
         run(shots=1)
+    record = run(probes=sentiment, shots=1, shots_from=probes / "train/sentiment.jsonl")
+    assert record["smallbench"]["method"]["shots_files"]["sentiment"]["rows"] == 34
+    with pytest.raises(UsageError, match=r"sentiment.jsonl: is one file, and 2 tasks are asked"):
+        run(shots=1, shots_from=probes / "train/sentiment.jsonl")
     with pytest.raises(InputError, match="has 34 rows that are not asked about, and 99 shots are wanted"):
         run(probes=sentiment, shots=99)
 

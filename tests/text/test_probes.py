@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seqassay.errors import InputError, UsageError
-from seqassay.text.probes import TASKS, find_probes, read_probes
+from seqassay.text.probes import TASKS, find_probes, find_shots, read_probes
 
 ROWS: dict[str, dict[str, Any]] = {
     "sentiment": {"sentence": "a fine film .", "label": 1},
@@ -63,6 +63,7 @@ def test_braces_in_a_text_stay_what_they_are(tmp_path: Path) -> None:
         ("paraphrase", {**ROWS["paraphrase"], "sentence2": " "}, "sentence2 is empty"),
         ("qa", "[1, 2]\n", "holds a JSON list"),
         ("qa", "{'a': 1}\n", "is not JSON"),
+        ("qa", "[" * 100_000 + "\n", "is not JSON"),
         ("qa", "\n", "the line is empty"),
     ],
 )
@@ -99,6 +100,29 @@ def test_files_are_found_by_their_names(tmp_path: Path) -> None:
         find_probes([tmp_path / "empty"])
 
 
+def test_training_rows_are_found_by_name_where_it_is_unambiguous(tmp_path: Path) -> None:
+    one = read_probes(write(tmp_path, "qa", ROWS["qa"]), TASKS["qa"])
+    train = tmp_path / "train"
+    with pytest.raises(InputError, match=r"train: no file qa.jsonl or qa_….jsonl"):
+        find_shots(one)
+    train.mkdir()
+    write(train, "qanda", ROWS["qa"])  # not a name of this task
+    with pytest.raises(InputError, match=r"--shots-from PLACE"):
+        find_shots(one)
+    few = write(train, "qa_fewglue32", ROWS["qa"])
+    assert find_shots(one).path == few
+    assert find_shots(one, train).path == find_shots(one, few).path == few
+    more = write(train, "qa-more", ROWS["qa"])
+    with pytest.raises(
+        InputError, match=r"2 files could hold the training rows of qa: qa-more.jsonl, qa_fewglue32.jsonl"
+    ):
+        find_shots(one)
+    assert find_shots(one, more).path == more
+    exact = write(train, "qa", ROWS["qa"])
+    assert find_shots(one).path == exact
+    assert find_shots(one, train / "qanda.jsonl").path.name == "qanda.jsonl"
+
+
 def test_the_real_files_have_their_class_balances(shared_data: Path) -> None:
     found = {probes.task.name: probes.class_counts for probes in find_probes([shared_data / "probes"])}
     assert found == {
@@ -107,3 +131,9 @@ def test_the_real_files_have_their_class_balances(shared_data: Path) -> None:
         "qa": {" yes": 2033, " no": 1237},
         "paraphrase": {" yes": 279, " no": 129},
     }
+
+
+def test_the_real_training_rows_are_found(shared_data: Path) -> None:
+    found = {one.task.name: find_shots(one) for one in find_probes([shared_data / "probes"])}
+    assert {name: shots.path.name for name, shots in found.items()}["qa"] == "qa_fewglue32.jsonl"
+    assert len(found["qa"].items) == 32

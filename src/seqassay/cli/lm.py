@@ -10,6 +10,7 @@ from seqassay.cli.lm_compare import compare_command
 from seqassay.cli.lm_evaluate import evaluate_command
 from seqassay.cli.lm_export import export_command
 from seqassay.cli.lm_generate import generate_command
+from seqassay.cli.lm_harness import harness_command
 from seqassay.cli.lm_score_text import score_text_command
 from seqassay.cli.lm_sweep import sweep_command
 from seqassay.cli.lm_train import train_command
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     lm.command("evaluate", no_args_is_help=True)(evaluate_command)
     lm.command("export", no_args_is_help=True)(export_command)
     lm.command("generate", no_args_is_help=True)(generate_command)
+    lm.command("harness", no_args_is_help=True)(harness_command)
     lm.command("score-text", no_args_is_help=True)(score_text_command)
     lm.command("sweep", no_args_is_help=True)(sweep_command)
     lm.command("train", no_args_is_help=True)(train_command)

@@ -23,6 +23,7 @@ KINDS = (
     "lm_generation",
     "lm_text_scores",
     "lm_sweep",
+    "lm_harness",
 )  # each has schemas/KIND.json
 
 

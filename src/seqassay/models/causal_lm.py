@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqassay.models.attention import Kernel, PackedLayout, attention, attention_over_past, choose_kernel
-from seqassay.models.cores import run_on_cores
+from seqassay.models.cores import encode_kept, run_on_cores
 from seqassay.models.esm2 import rotate
 from seqassay.models.linear import linear
 
@@ -194,21 +194,27 @@ class CausalLm(nn.Module):
         """The output head: the token table of a tied model."""
         return self.embed_tokens.weight if self.head is None else self.head.weight
 
-    def forward(self, tokens_T: Tensor, layout: PackedLayout, *, exact: bool = False) -> Tensor:
+    def forward(
+        self, tokens_T: Tensor, layout: PackedLayout, *, exact: bool = False, kept_T: Tensor | None = None
+    ) -> Tensor:
         """Hidden states after the final norm, ``[T, D]``; a token's depends on itself and those before it.
 
         Args:
             tokens_T: token ids of all sequences end to end.
             layout: where sequences begin.
             exact: take the plain operations and the plain attention kernel.
+            kept_T: places of the tokens whose states are wanted, for inference on one micro-batch: only those are
+                returned, and the last layer is not finished for the others.
 
         Raises:
             ValueError: a sequence longer than the context of a model with learned positions.
         """
         self._check_length(layout.max_length)
         kernel = self.kernel(exact=exact)
+        if kept_T is not None:
+            return encode_kept(partial(self._encode, kernel=kernel), tokens_T, layout, kept_T)
         if exact:
-            return self._encode(tokens_T, layout, kernel)
+            return self._encode(tokens_T, layout, kernel=kernel)
         return run_on_cores(partial(self._encode, kernel=kernel), tokens_T, layout)
 
     def extend(
@@ -289,15 +295,21 @@ class CausalLm(nn.Module):
         attention_products = sum(c.n_layers * 2 * length * (length + 1) * c.d_model for length in lengths)
         return per_token * sum(lengths) + attention_products
 
-    def _encode(self, tokens_T: Tensor, layout: PackedLayout, kernel: Kernel) -> Tensor:
+    def _encode(
+        self, tokens_T: Tensor, layout: PackedLayout, kept_T: Tensor | None = None, *, kernel: Kernel
+    ) -> Tensor:
         hidden_TD = self._embed(tokens_T, layout.positions_T)
         rotary = self._rotary(layout.positions_T, layout.max_length)
         dropout = self.dropout if self.training else 0.0
         if dropout:
             hidden_TD = F.dropout(hidden_TD, dropout)
-        for layer in cast("list[CausalLmLayer]", self.layers):
+        layers = cast("list[CausalLmLayer]", self.layers)
+        for number, layer in enumerate(layers, 1):
             mixed_THK = attention(*layer.heads(hidden_TD, rotary, kernel), layout, kernel=kernel, causal=True)
-            hidden_TD = layer.finish(hidden_TD, mixed_THK, kernel, dropout)
+            if kept_T is not None and number == len(layers):  # few rows, of any number: no kernel is made for them
+                hidden_TD = layer.finish(hidden_TD[kept_T], mixed_THK[kept_T], "exact", dropout)
+            else:
+                hidden_TD = layer.finish(hidden_TD, mixed_THK, kernel, dropout)
         normed_TD: Tensor = self.final_norm(hidden_TD)
         return normed_TD
 

@@ -72,16 +72,33 @@ def map_on_cores(work: Callable[[Part], Result], parts: Sequence[Part]) -> Itera
     return _workers(n_threads, os.getpid()).map(work, parts)
 
 
+def encode_kept(
+    encode: Callable[[Tensor, PackedLayout, Tensor], Tensor], tokens_T: Tensor, layout: PackedLayout, kept_T: Tensor
+) -> Tensor:
+    """``encode(tokens_T, layout, kept_T)`` on a micro-batch, filled on the CPU as those of `run_on_cores` are."""
+    n_filler = _filler(layout.n_tokens)
+    if tokens_T.device.type != "cpu" or n_filler == 0:
+        return encode(tokens_T, layout, kept_T)
+    filled_T, filled_layout, begin = _filled(tokens_T, layout, n_filler)
+    return encode(filled_T, filled_layout, torch.where(kept_T < begin, kept_T, kept_T + n_filler))
+
+
 def _encode_filled(encode: Callable[[Tensor, PackedLayout], Tensor], tokens_T: Tensor, layout: PackedLayout) -> Tensor:
     """``encode`` with a sequence of its own that makes the number of tokens round, left out of the result."""
     n_filler = _filler(layout.n_tokens)
     if n_filler == 0:
         return encode(tokens_T, layout)
+    filled_T, filled_layout, begin = _filled(tokens_T, layout, n_filler)
+    hidden_TD = encode(filled_T, filled_layout)
+    return torch.cat((hidden_TD[:begin], hidden_TD[begin + n_filler :]))
+
+
+def _filled(tokens_T: Tensor, layout: PackedLayout, n_filler: int) -> tuple[Tensor, PackedLayout, int]:
+    """Tokens and layout with the filler, and where it begins."""
     place = int(np.searchsorted(layout.lengths, n_filler))
     begin = int(layout.offsets[place])
     filled_T = torch.cat((tokens_T[:begin], tokens_T.new_zeros(n_filler), tokens_T[begin:]))
-    hidden_TD = encode(filled_T, PackedLayout.from_lengths(np.insert(layout.lengths, place, n_filler)))
-    return torch.cat((hidden_TD[:begin], hidden_TD[begin + n_filler :]))
+    return filled_T, PackedLayout.from_lengths(np.insert(layout.lengths, place, n_filler)), begin
 
 
 def _filler(n_tokens: int) -> int:

@@ -172,6 +172,40 @@ def find_probes(places: list[Path]) -> list[ProbeSet]:
     return list(sets.values())
 
 
+def find_shots(one: ProbeSet, place: Path | None = None) -> ProbeSet:
+    """The training rows of a task: ``qa.jsonl``, or the only file called ``qa_….jsonl`` (or with ``-`` or ``.``).
+
+    Args:
+        place: a folder with such a file, or the file itself, whatever it is called; None: ``train/`` beside the task's
+            own file.
+
+    Raises:
+        InputError: there is no such file, or there are several; a bad row.
+    """
+    task = one.task
+    folder = place or one.path.parent / "train"
+    if place is not None and place.is_file():
+        return read_probes(place, task)
+    exact = folder / f"{task.name}.jsonl"
+    found = sorted(path for sign in "_-." for path in folder.glob(f"{task.name}{sign}*.jsonl") if path != exact)
+    if exact.is_file():
+        return read_probes(exact, task)
+    if len(found) > 1:
+        raise InputError(
+            f"{len(found)} files could hold the training rows of {task.name}: "
+            + ", ".join(path.name for path in found),
+            path=folder,
+            hint=f"name one: --shots-from {found[0]}",
+        )
+    if not found:
+        raise InputError(
+            f"no file {task.name}.jsonl or {task.name}_….jsonl: shots are rows of the training set",
+            path=folder,
+            hint="name the folder of the training sets, or the file: --shots-from PLACE",
+        )
+    return read_probes(found[0], task)
+
+
 def _known_files() -> str:
     return "files are called " + ", ".join(f"{name}.jsonl ({task.source})" for name, task in TASKS.items())
 
@@ -184,7 +218,7 @@ def _item(line: bytes, task: ProbeTask, path: Path, number: int) -> ProbeItem:
         row: Any = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as fault:
         raise error(f"not UTF-8: byte 0x{line[fault.start]:02x} at byte {fault.start + 1} of the line") from None
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise error(f"is not JSON: {fault}") from None
     if not isinstance(row, dict):
         raise error(f"holds a JSON {type(row).__name__}, not an object")

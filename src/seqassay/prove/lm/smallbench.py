@@ -23,7 +23,7 @@ from seqassay.measure.progress import RunProgress
 from seqassay.models.causal_lm import CausalLm
 from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.prove.outputs import METRICS
-from seqassay.text.probes import TASKS, ProbeItem, ProbeSet, ProbeTask, find_probes, read_probes
+from seqassay.text.probes import TASKS, ProbeItem, ProbeSet, ProbeTask, find_probes, find_shots
 from seqassay.text.tokenizer import TextTokenizer
 
 ITEMS = "smallbench_items.jsonl"
@@ -74,11 +74,12 @@ def run_smallbench(
         identity: of the checkpoint; items of another one are not gone on with.
 
     Raises:
-        InputError: no training rows for the shots.
+        InputError: no training rows for the shots, or several files that could hold them.
         UsageError: items of another model, text or setting are there, with --resume.
     """
     asked = {one.task.name: one.items[: settings.max_samples] for one in sets}
-    shots = {one.task.name: _shots(one, settings) for one in sets}
+    training = _training_rows(sets, settings)
+    shots = {one.task.name: _shots(one, training.get(one.task.name), settings) for one in sets}
     about = {
         "checkpoint": identity,
         "sets": {one.task.name: file_sha256(one.path) for one in sets},
@@ -117,6 +118,10 @@ def run_smallbench(
             "prefix": None,
             "shots": settings.shots,
             "shots_seed": settings.shots_seed,
+            "shots_files": {
+                name: {"path": str(one.path), "sha256": file_sha256(one.path), "rows": len(one.items)}
+                for name, one in training.items()
+            },
             "context_tokens": context_tokens,
             "truncation": "left, of prompt and continuation together, as lm-evaluation-harness",
             "rule": "the continuation of the higher log-probability per token (average), or in all (sum); ties: first",
@@ -131,21 +136,31 @@ def run_smallbench(
     }
 
 
-def _shots(one: ProbeSet, settings: LmEvaluateSettings) -> str:
-    """Answered prompts that go before every prompt of a task: rows of its training file, drawn by the seed."""
+def _training_rows(sets: Sequence[ProbeSet], settings: LmEvaluateSettings) -> dict[str, ProbeSet]:
+    """Where each task's shots come from.
+
+    Raises:
+        UsageError: one file of shots for several tasks.
+    """
     if not settings.shots:
-        return ""
-    path = (settings.shots_from or one.path.parent / "train") / one.path.name
-    if not path.is_file():
-        raise InputError(
-            "no such file: shots are rows of the training set", path=path, hint="name its folder: --shots-from FOLDER"
+        return {}
+    if settings.shots_from is not None and settings.shots_from.is_file() and len(sets) > 1:
+        raise UsageError(
+            f"--shots-from {settings.shots_from}: is one file, and {len(sets)} tasks are asked",
+            hint="name a folder with a file for each, or ask one task: --probes FILE",
         )
-    rows = read_probes(path, one.task).items
+    return {one.task.name: find_shots(one, settings.shots_from) for one in sets}
+
+
+def _shots(one: ProbeSet, training: ProbeSet | None, settings: LmEvaluateSettings) -> str:
+    """Answered prompts that go before every prompt of a task: rows of its training file, drawn by the seed."""
+    if training is None:
+        return ""
     asked = [item.texts for item in one.items]
-    rows = tuple(row for row in rows if row.texts not in asked)
+    rows = tuple(row for row in training.items if row.texts not in asked)
     if len(rows) < settings.shots:
         raise InputError(
-            f"has {len(rows)} rows that are not asked about, and {settings.shots} shots are wanted", path=path
+            f"has {len(rows)} rows that are not asked about, and {settings.shots} shots are wanted", path=training.path
         )
     drawn = np.random.default_rng(settings.shots_seed).choice(len(rows), settings.shots, replace=False)
     return "".join(_answered(one.task, rows[i]) + _BETWEEN_SHOTS for i in drawn)

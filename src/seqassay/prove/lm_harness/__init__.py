@@ -1,0 +1,1 @@
+"""`seqassay lm harness`: tasks of lm-evaluation-harness on our language models."""
