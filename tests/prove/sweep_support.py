@@ -7,7 +7,12 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seqassay.measure.provenance import provenance
+from seqassay.prove.sweep.decide import decide
+from seqassay.prove.sweep.record import FORMAT, KIND, VERSION
 from seqassay.prove.sweep.results import AxisValue, Run
+from seqassay.prove.sweep.selection import select_finalists
+from seqassay.prove.sweep.tables import summarise
 
 AXES = {"embedding_ratio": (0.25, 0.35, 0.45), "glu_expansion": (2.0, 2.66)}
 BASELINE = "er0.35_glu2.66"
@@ -72,3 +77,44 @@ def finals(
         for name, gain in {BASELINE: 1.0, **gains}.items()
         for seed in seeds
     ]
+
+
+def a_record(runs: Sequence[Run], *, is_finished: bool = True, **more: Any) -> dict[str, Any]:
+    """``sweep.json`` of these runs, as `lm sweep` writes it; the schema holds."""
+    names = {run.experiment: dict(run.axes) for run in runs if run.stage == "ranking"}
+    axes = {axis: list(dict.fromkeys(run.axes[axis] for run in runs if axis in run.axes)) for axis in runs[0].axes}
+    record = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": KIND,
+        "status": "done" if is_finished else "running",
+        "written_at": "2026-01-01T00:00:00+00:00",
+        "settings": {"config": "sweep.yaml", "output_dir": "out/sweep"},
+        "config": {"path": "sweep.yaml", "sha256": "c0" * 32, "evaluate": {}, "protocol": PROTOCOL},
+        "identity": {"tokenizer": "f1" * 32, "tokens": {"train": "aa" * 32, "valid": "bb" * 32}},
+        "baseline": runs[0].experiment,
+        "axes": axes,
+        "experiments": [
+            {
+                "name": name, "axes": of, "overrides": of, "settings": {"total_params": 1000, **of}, "line": 3,
+                "plan": {}, "training_flop_per_token": 10,
+            }
+            for name, of in names.items()
+        ],
+        "runs": [run.as_json() for run in runs],
+        "summary": summarise(runs),
+        "selection": select_finalists(runs, axes, runs[0].experiment).as_json(),
+        "decision": decide(runs, runs[0].experiment).as_json() if is_finished else None,
+        "failed": [{"run": r.name, "why": r.why, "folder": r.folder} for r in runs if r.status == "failed"],
+        "device": "cpu",
+        "provenance": provenance(),
+        "wall_s": 12.5,
+        "notes": [],
+    }  # fmt: skip
+    return record | more
+
+
+PROTOCOL = {
+    "tokens": "tokens", "ranking_tokens": 1000, "final_tokens": 5000, "ranking_seed": 0, "final_seeds": [1, 2, 3],
+    "kill_margin": 0.5, "kill_tokens": 100, "margin": 0.05,
+}  # fmt: skip
