@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -42,7 +43,7 @@ from seqassay.train.output_folder import only_writer, write_json
 
 STAGES: tuple[Stage, ...] = ("ranking", "final")
 TRACKING_FILE, MLFLOW_EXPERIMENT = "mlflow.db", "seqassay-sweep"
-_OURS = frozenset({SWEEP_FILE, PROFILE_FILE, TRACKING_FILE, "mlruns", *STAGES, *OUTPUTS})
+_OURS = frozenset({SWEEP_FILE, PROFILE_FILE, TRACKING_FILE, "mlruns", "ray", *STAGES, *OUTPUTS})
 
 logger = logging.getLogger(__name__)
 
@@ -158,14 +159,14 @@ def _train_finalists(work: _Work, selection: Selection) -> list[tuple[Task, Run]
 
 def _profile(work: _Work, finals: Sequence[tuple[Task, Run]]) -> None:
     """Speed and memory of the finalists, measured together when nothing else of the sweep runs."""
-    work.engine.close()
     settings = resolve_settings(
         LmEvaluateSettings,
         {**work.config.evaluate, "checkpoint": Path(), "inputs": [str(work.tokens.folder)], "output_dir": Path(),
          "device": work.settings.device, "threads": work.more["threads"]},
         {},
     )  # fmt: skip
-    measured = profile_finalists(finals, settings, work.settings.output_dir, work.progress)
+    measure = functools.partial(profile_finalists, finals, settings, work.settings.output_dir.absolute())
+    measured = work.engine.call(measure, work.progress)
     work.runs = [run for run in work.runs if run.stage != "final"] + measured
 
 
@@ -258,7 +259,14 @@ def _digests(files: TokenFiles) -> dict[str, Any]:
 
 
 def _engine(settings: SweepSettings) -> Engine:
-    return local_engine(_jobs(settings))
+    if settings.engine == "local":
+        return local_engine(_jobs(settings))
+    from seqassay.prove.sweep.ray_engine import RayTune
+
+    return RayTune(
+        jobs=settings.jobs, threads=_threads(settings), device=settings.device, address=settings.ray_address,
+        folder=settings.output_dir.absolute(),
+    )  # fmt: skip
 
 
 def _jobs(settings: SweepSettings) -> int:
@@ -266,12 +274,16 @@ def _jobs(settings: SweepSettings) -> int:
     return settings.jobs or (torch.cuda.device_count() if on_cuda else 1)
 
 
+def _threads(settings: SweepSettings) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return settings.threads or max(1, cores // _jobs(settings))
+
+
 def _shared(settings: SweepSettings, loggers: tuple[LoggerName, ...]) -> dict[str, Any]:
     """Settings of `lm train` that all trainings of a sweep have."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "device": settings.device,
-        "threads": settings.threads or max(1, cores // _jobs(settings)),
+        "threads": _threads(settings),
         "loggers": loggers,
         "tracking": str(settings.output_dir.absolute() / TRACKING_FILE) if "mlflow" in loggers else None,
         "experiment": MLFLOW_EXPERIMENT,

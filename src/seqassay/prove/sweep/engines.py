@@ -15,11 +15,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
 from seqassay.errors import ResourceError, SeqassayError
+from seqassay.measure.progress import RunProgress
 from seqassay.predict.stop import StopRequested, stop_on_signals
 from seqassay.prove.sweep.plan import Task
 from seqassay.prove.sweep.run import RUN_FILE, failed_run, is_full_disk, run_task, write_run
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _PATIENCE_S = 60.0  # for a checkpoint, after SIGTERM
 
 OnDone = Callable[[Task], None]
+Result = TypeVar("Result")
 
 
 class Engine(Protocol):
@@ -46,12 +48,19 @@ class Engine(Protocol):
             ResourceError: the disk is full.
         """
 
+    def call(self, do: Callable[[RunProgress], Result], progress: RunProgress) -> Result:
+        """Do something where tasks are done, when none is."""
+
     def close(self) -> None:
         """End what was started."""
 
 
 class InProcess:
     """One after the other, here: nothing to start, nothing to install."""
+
+    def call(self, do: Callable[[RunProgress], Result], progress: RunProgress) -> Result:
+        """See `Engine.call`."""
+        return do(progress)
 
     def run(self, tasks: Sequence[Task], files: Mapping[str, Any], on_done: OnDone) -> None:
         """See `Engine.run`."""
@@ -106,6 +115,11 @@ class Processes:
         except BaseException:
             self.close()
             raise
+
+    def call(self, do: Callable[[RunProgress], Result], progress: RunProgress) -> Result:
+        """See `Engine.call`: in this process, when the workers are gone."""
+        self.close()
+        return do(progress)
 
     def close(self) -> None:
         """End the workers; one that trains writes a checkpoint first."""
@@ -176,10 +190,11 @@ def _work(pipe: Connection) -> None:
         while True:
             task, files = pipe.recv()
             with stop_on_signals():
-                pipe.send(_told(task, files))
+                pipe.send(told(task, files))
 
 
-def _told(task: Task, files: Mapping[str, Any]) -> tuple[str, str, str] | None:
+def told(task: Task, files: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Do a task in a process that cannot raise errors in the sweep's: kind, message and hint of one, or None."""
     try:
         run_task(task, files)
     except StopRequested as stop:

@@ -1,0 +1,126 @@
+"""Runs of a sweep by Ray Tune, on this machine or on a cluster (Liaw et al. 2018).
+
+A trial is one task. Ray decides where and when; the sweep's folder, which every machine has to see, holds all that
+counts, so that a trial that Ray starts again, on whatever machine, goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from seqassay.errors import ResourceError, SeqassayError, UsageError, require_package
+from seqassay.measure.progress import RunProgress
+from seqassay.prove.sweep.engines import OnDone, told
+from seqassay.prove.sweep.plan import Task
+from seqassay.prove.sweep.run import RUN_FILE, failed_run, write_run
+
+RAY_FOLDER = "ray"
+_OBJECT_STORE_BYTES = 128 * 2**20  # nothing large goes through it
+_RETRIES = 1  # of a trial whose process or machine is lost
+Result = TypeVar("Result")
+
+
+class RayTune:
+    """One Ray session for all stages of a sweep."""
+
+    def __init__(self, *, jobs: int | None, threads: int, device: str, address: str | None, folder: Path) -> None:
+        require_package("ray", extra="sweep", purpose="--engine ray")
+        # Ray reads these when it is imported or started.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # runs have logs of their own
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is the sweep's
+        import ray
+
+        self._jobs, self._threads, self._folder = jobs, threads, folder
+        more: dict[str, Any] = {"address": address}
+        if address is None:
+            more = {
+                "num_cpus": max(os.cpu_count() or 1, threads * (jobs or 1)),
+                "object_store_memory": _OBJECT_STORE_BYTES,
+                "include_dashboard": False,
+            }
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **more)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"Ray cannot be reached: {str(error).splitlines()[0]}", hint="see --ray-address"
+            ) from error
+        n_gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
+        self._gpus = 0 if device == "cpu" else int(min(1, n_gpus))
+        if device.startswith("cuda") and not self._gpus:
+            ray.shutdown()
+            raise UsageError(f"--device is {device}; the Ray cluster has no GPU", hint="leave it out, or add a GPU")
+
+    def run(self, tasks: Sequence[Task], files: Mapping[str, Any], on_done: OnDone) -> None:
+        """See `engines.Engine.run`."""
+        from ray import tune
+
+        if not tasks:
+            return
+        by_name = {task.name: task for task in tasks}
+
+        class Told(tune.Callback):
+            """Tells of trials as they end."""
+
+            def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+                task = by_name[trial.config["task"]]
+                if (task.folder / RUN_FILE).is_file():
+                    on_done(task)
+
+        trainable = tune.with_resources(
+            tune.with_parameters(_trial, tasks=by_name, files=dict(files)), {"cpu": self._threads, "gpu": self._gpus}
+        )
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"task": tune.grid_search(list(by_name))},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=self._jobs, trial_dirname_creator=lambda trial: trial.trial_id
+            ),
+            run_config=tune.RunConfig(
+                name=tasks[0].stage,
+                storage_path=str(self._folder / RAY_FOLDER),
+                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                callbacks=[Told()],
+                verbose=0,
+            ),
+        )
+        grid = tuner.fit()
+        for number in range(len(grid)):
+            result = grid[number]
+            task = by_name[(result.config or {})["task"]]
+            kind, message, hint = (result.metrics or {}).get("told") or ("", "", "")
+            if kind:
+                raise (ResourceError if kind == "full" else SeqassayError)(message, hint=hint)
+            if not (task.folder / RUN_FILE).is_file():
+                why = str(result.error).strip().splitlines()[-1] if result.error else "its trial ended without a word"
+                write_run(task, failed_run(task, why), files)
+                on_done(task)
+
+    def call(self, do: Callable[[RunProgress], Result], progress: RunProgress) -> Result:
+        """See `engines.Engine.call`: where the trials run, which may be another machine."""
+        import ray
+
+        del progress  # it is of this process
+        remote: Any = ray.remote(num_cpus=self._threads, num_gpus=self._gpus)(_call)
+        found: Result = ray.get(remote.remote(do))
+        return found
+
+    def close(self) -> None:
+        """End the session; what runs in it is lost back to its last checkpoint."""
+        import ray
+
+        ray.shutdown()
+
+
+def _trial(config: Mapping[str, Any], *, tasks: Mapping[str, Task], files: Mapping[str, Any]) -> None:
+    from ray import tune
+
+    tune.report({"told": told(tasks[config["task"]], files)})
+
+
+def _call(do: Callable[[RunProgress], Result]) -> Result:
+    return do(RunProgress(unit="runs"))
