@@ -6,7 +6,8 @@
 TEXT_FOLDER holds train.txt and valid.txt. CPU setting: 4 layers, 4 heads, 128 wide, context 64, batch 12, 2000
 iterations, no dropout. Every hundred steps of `lm train` the plain loop (`lm_step_cpu.Plain`: textbook model, windows
 drawn as nanoGPT draws them, ``clip_grad_norm_``, fused AdamW) makes its hundred; pairs of such segments are compared.
-Evaluation and checkpoints are in neither time. The first segment of each warms up. The loss is over the whole
+Evaluation and checkpoints are in neither time. Beside the wall clock stands the process's processor time, by which
+a busy machine's other work counts less. The first segment of each warms up. The loss is over the whole
 validation text, computed anew from the folder that was written; the plain loop's is beside it, of the same windows.
 """
 
@@ -97,9 +98,15 @@ def main() -> None:
         "validation_loss": losses, "scored_tokens": dev.n_scored_tokens, "training": training,
         "settings": record["settings"], "device": record["device"],
     }  # fmt: skip
-    cases = turns.cases(float(SEGMENT * settings.batch * config.context))
+    work = float(SEGMENT * settings.batch * config.context)
+    cases, processor = turns.cases(work, clock=0), turns.cases(work, clock=1)
     if plain is not None:
-        figures |= {"plain_validation_loss": plain.loss(dev), "ratio_to_plain": ratio(cases[1], cases[0])}
+        figures |= {
+            "plain_validation_loss": plain.loss(dev),
+            "ratio_to_plain": ratio(cases[1], cases[0]),
+            "ratio_to_plain_processor_time": ratio(processor[1], processor[0]),
+            "processor_seconds": {case.name: case.seconds for case in processor},
+        }  # fmt: skip
     name = "lm_shakespeare" if args.setting == "cpu" else f"lm_shakespeare_{args.setting}"
     report(name, cases if on_cpu else [], "tokens", figures, steady=all(steady(case.seconds) for case in cases))
     print(f"validation loss {losses['last']:.4f} over {dev.n_scored_tokens:,} tokens; bar {chosen['bar']}")
@@ -164,27 +171,36 @@ class Turns(pl.Callback):
 
     def __init__(self, plain: PlainLoop | None) -> None:
         self.plain = plain
-        self.ours_s: list[float] = []
-        self.plain_s: list[float] = []
-        self.began = 0.0
+        self.ours_s: list[tuple[float, float]] = []  # wall and processor seconds
+        self.plain_s: list[tuple[float, float]] = []
+        self.began = (0.0, 0.0)
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step % SEGMENT == 0:
-            self.began = time.perf_counter()
+            self.began = _clocks()
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step % SEGMENT:
             return
         assert self.plain is not None
-        self.ours_s.append(time.perf_counter() - self.began)
-        began = time.perf_counter()
+        self.ours_s.append(_since(self.began))
+        began = _clocks()
         self.plain.run(SEGMENT)
-        self.plain_s.append(time.perf_counter() - began)
+        self.plain_s.append(_since(began))
 
-    def cases(self, work: float) -> list[Case]:
-        """Ours and the plain loop's, without the first segment of each."""
+    def cases(self, work: float, *, clock: int) -> list[Case]:
+        """Ours and the plain loop's by one of the clocks, without the first segment of each."""
         names = (("seqassay lm train", self.ours_s), ("plain PyTorch loop", self.plain_s))
-        return [Case(name, lambda: None, work, seconds[1:]) for name, seconds in names]
+        return [Case(name, lambda: None, work, [s[clock] for s in seconds[1:]]) for name, seconds in names]
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    wall, processor = _clocks()
+    return wall - began[0], processor - began[1]
 
 
 if __name__ == "__main__":

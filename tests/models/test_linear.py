@@ -63,7 +63,7 @@ def test_large_weights_get_no_second_copy(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_without_the_operators_the_plain_operations_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_has_fused", lambda dtype: False)
+    monkeypatch.setattr(module, "has_fused", lambda dtype: False)
     with torch.no_grad():
         assert (
             linear(torch.ones(2, 4), torch.ones(3, 4), torch.ones(3), then="add", other_TE=torch.ones(2, 3))[

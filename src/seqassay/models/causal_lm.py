@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from seqassay.models.attention import Kernel, PackedLayout, attention, attention
 from seqassay.models.cores import encode_kept, run_on_cores
 from seqassay.models.esm2 import rotate
 from seqassay.models.linear import linear
+from seqassay.models.lm_gradients import rotated_heads, trained_layer, trains_here
+from seqassay.models.past import groups_over_past
 
 Norm = Literal["rmsnorm", "layernorm"]
 Positions = Literal["rotary", "learned"]
@@ -144,8 +146,16 @@ class CausalLmLayer(nn.Module):
         if kernel == "exact":
             rotated_2HTK = rotate(qkv_T3HK[:, :2].permute(1, 2, 0, 3), *rotary)
             return rotated_2HTK[0].transpose(0, 1), rotated_2HTK[1].transpose(0, 1), qkv_T3HK[:, 2]
-        heads: tuple[Tensor, Tensor, Tensor] = _Rotate.apply(qkv_T3HK, *rotary)  # type: ignore[no-untyped-call]
-        return heads
+        return rotated_heads(qkv_T3HK, *rotary)
+
+    def trained(self, hidden_TD: Tensor, rotary: tuple[Tensor, Tensor], length: int) -> Tensor:
+        """The residual stream after this layer, of sequences of one length, with the gradient of `trained_layer`."""
+        norms = cast("tuple[nn.RMSNorm, nn.RMSNorm]", (self.attention_norm, self.ffn_norm))
+        weights = (
+            norms[0].weight, self.qkv.weight, self.out.weight, norms[1].weight, self.gate_up.weight, self.down.weight,
+        )  # fmt: skip
+        eps = cast("float", norms[0].eps)
+        return trained_layer(hidden_TD, weights, rotary, n_heads=self.n_heads, length=length, eps=eps)
 
     def finish(self, hidden_TD: Tensor, mixed_THK: Tensor, kernel: Kernel, dropout: float) -> Tensor:
         """The residual stream after this layer, from what attention mixed."""
@@ -163,10 +173,7 @@ class CausalLmLayer(nn.Module):
         """SwiGLU: ``silu(gate) * up``, ``[T, F]``."""
         weight, d_ff = self.gate_up.weight, self.d_ff
         if torch.is_grad_enabled():
-            if plain or torch.is_autocast_enabled(x_TD.device.type):
-                return F.silu(F.linear(x_TD, weight[:d_ff])) * F.linear(x_TD, weight[d_ff:])
-            inner_TF: Tensor = _GatedUnit.apply(x_TD, weight)  # type: ignore[no-untyped-call]
-            return inner_TF
+            return F.silu(F.linear(x_TD, weight[:d_ff])) * F.linear(x_TD, weight[d_ff:])
         gate_TF = F.silu(linear(x_TD, weight, None, rows=(0, d_ff), plain=plain), inplace=True)
         return linear(x_TD, weight, None, rows=(d_ff, 2 * d_ff), then="mul", other_TE=gate_TF, plain=plain)
 
@@ -251,24 +258,18 @@ class CausalLm(nn.Module):
         positions_T = layout.positions_T + torch.from_numpy(np.repeat(past_S, layout.lengths)).to(device)
         hidden_TD = self._embed(tokens_T, positions_T)
         rotary = self._rotary(positions_T, int(total_S.max()))
-        rows_S_, past_S_ = torch.from_numpy(rows).to(device), torch.from_numpy(past_S).to(device)
+        groups = groups_over_past(layout, rows, past_S, device)
         for number, layer in enumerate(cast("list[CausalLmLayer]", self.layers)):
             heads = layer.heads(hidden_TD, rotary, kernel)
             keys, values = cache.keys[number], cache.values[number]
             pieces = []
-            sequence = 0
-            for first, n, length in layout.groups:
-                tokens, sequences = slice(first, first + n * length), slice(sequence, sequence + n)
-                q, k, v = (x[tokens].view(n, length, *x.shape[1:]).transpose(1, 2) for x in heads)
-                row_N, n_past_N = rows_S_[sequences], past_S_[sequences]
-                place_NL = n_past_N[:, None] + torch.arange(length, device=device)
-                keys[row_N[:, None], :, place_NL] = k.transpose(1, 2).to(keys.dtype)
-                values[row_N[:, None], :, place_NL] = v.transpose(1, 2).to(values.dtype)
-                longest = int(total_S[sequences].max())
-                k, v = (x[row_N, :, :longest].to(q.dtype) for x in (keys, values))
-                mixed_NHLK = attention_over_past(q, k, v, n_past_N, kernel=kernel)
+            for group in groups:
+                q, k, v = (x[group.tokens].view(group.n, -1, *x.shape[1:]).transpose(1, 2) for x in heads)
+                group.write(keys, k)
+                group.write(values, v)
+                k, v = group.read(keys, q.dtype), group.read(values, q.dtype)
+                mixed_NHLK = attention_over_past(q, k, v, group.seen, kernel=kernel)
                 pieces.append(mixed_NHLK.transpose(1, 2).flatten(0, 1))
-                sequence += n
             hidden_TD = layer.finish(hidden_TD, torch.cat(pieces), kernel, 0.0)
         cache.n_tokens_S[rows] = total_S
         normed_TD: Tensor = self.final_norm(hidden_TD)
@@ -304,6 +305,11 @@ class CausalLm(nn.Module):
         if dropout:
             hidden_TD = F.dropout(hidden_TD, dropout)
         layers = cast("list[CausalLmLayer]", self.layers)
+        one_length = len(layout.groups) == 1 and not dropout and self.config.norm == "rmsnorm"
+        if rotary is not None and one_length and kernel != "exact" and trains_here(hidden_TD):
+            for layer in layers:
+                hidden_TD = layer.trained(hidden_TD, rotary, layout.max_length)
+            return cast("Tensor", self.final_norm(hidden_TD))
         for number, layer in enumerate(layers, 1):
             mixed_THK = attention(*layer.heads(hidden_TD, rotary, kernel), layout, kernel=kernel, causal=True)
             if kept_T is not None and number == len(layers):  # few rows, of any number: no kernel is made for them
@@ -329,76 +335,17 @@ class CausalLm(nn.Module):
         kind = weight.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
         powers = torch.arange(0, width, 2, device=weight.device, dtype=torch.float32) / width
-        angles = torch.arange(n_positions, device=weight.device).float()[:, None] / self.config.rotary_base**powers
-        cos, sin = angles.cos(), angles.sin()
+        # of every position once, or of each token, whichever are fewer: in decoding the tokens
+        few = len(positions_T) < n_positions
+        places = positions_T if few else torch.arange(n_positions, device=weight.device)
+        angles = places.float()[:, None] / self.config.rotary_base**powers
+        cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
         cos_MK, sin_MK = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-        return cos_MK.to(dtype)[positions_T], sin_MK.to(dtype)[positions_T]
+        return (cos_MK, sin_MK) if few else (cos_MK[positions_T], sin_MK[positions_T])
 
     def _check_length(self, length: int) -> None:
         if self.embed_positions is not None and length > self.config.context:
             raise ValueError(f"a sequence of {length} tokens; learned positions end at {self.config.context}")
-
-
-class _Rotate(torch.autograd.Function):
-    """Queries and keys rotated as by `rotate`, values as they are, tokens of a head side by side as attention likes it.
-
-    One pass each way, and no copies to join the parts; the gradient of a rotation is the rotation back.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, qkv_T3HK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(cos_TK, sin_TK)
-        n_tokens, _, n_heads, width = qkv_T3HK.shape
-        heads_3THK = qkv_T3HK.new_empty(3, n_heads, n_tokens, width).transpose(1, 2)
-        for part in range(2):
-            _rotate_into(heads_3THK[part], qkv_T3HK[:, part], cos_TK, sin_TK)
-        heads_3THK[2] = qkv_T3HK[:, 2]
-        return heads_3THK[0], heads_3THK[1], heads_3THK[2]
-
-    @staticmethod
-    def backward(ctx: Any, *d_heads: Tensor) -> tuple[Tensor, None, None]:
-        cos_TK, sin_TK = ctx.saved_tensors
-        d_q, d_k, d_v = d_heads
-        d_qkv_T3HK = d_q.new_empty(len(d_q), 3, *d_q.shape[1:])
-        for part, d_part in enumerate((d_q, d_k)):
-            _rotate_into(d_qkv_T3HK[:, part], d_part, cos_TK, -sin_TK)
-        d_qkv_T3HK[:, 2] = d_v
-        return d_qkv_T3HK, None, None
-
-
-def _rotate_into(out_THK: Tensor, x_THK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> None:
-    half = x_THK.shape[-1] // 2
-    cos, sin = cos_TK[:, None], sin_TK[:, None]
-    torch.mul(x_THK, cos, out=out_THK)
-    out_THK[..., :half].addcmul_(x_THK[..., half:], sin[..., :half])
-    out_THK[..., half:].addcmul_(x_THK[..., :half], sin[..., half:])
-
-
-class _GatedUnit(torch.autograd.Function):
-    """``silu(x @ gate.T) * (x @ up.T)``; the gradient of the one weight is written in place, not padded and added.
-
-    3% of a small model's training step on the CPU.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_TD: Tensor, weight_GD: Tensor) -> Tensor:
-        gate_FD, up_FD = weight_GD.chunk(2)
-        gate_TF, up_TF = F.linear(x_TD, gate_FD), F.linear(x_TD, up_FD)
-        activated_TF = F.silu(gate_TF)
-        ctx.save_for_backward(x_TD, weight_GD, gate_TF, up_TF, activated_TF)
-        return activated_TF * up_TF
-
-    @staticmethod
-    def backward(ctx: Any, *d_inner: Tensor) -> tuple[Tensor, Tensor]:
-        x_TD, weight_GD, gate_TF, up_TF, activated_TF = ctx.saved_tensors
-        (d_TF,) = d_inner
-        gate_FD, up_FD = weight_GD.chunk(2)
-        d_up_TF = d_TF * activated_TF
-        d_gate_TF = torch.ops.aten.silu_backward(d_TF * up_TF, gate_TF)
-        d_weight_GD = torch.empty_like(weight_GD)
-        for d_part_TF, d_part_FD in zip((d_gate_TF, d_up_TF), d_weight_GD.chunk(2), strict=True):
-            torch.mm(d_part_TF.T, x_TD, out=d_part_FD)
-        return (d_gate_TF @ gate_FD).addmm_(d_up_TF, up_FD), d_weight_GD
 
 
 def make_norm(config: CausalLmConfig) -> nn.Module:

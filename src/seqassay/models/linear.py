@@ -47,7 +47,7 @@ def linear(
         plain: take the separate plain operations, whatever the device.
     """
     other_mode = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
-    if plain or other_mode or x_TD.device.type != "cpu" or not _has_fused(x_TD.dtype):
+    if plain or other_mode or x_TD.device.type != "cpu" or not has_fused(x_TD.dtype):
         return _plain(x_TD, _part(weight_ED, rows), bias_E, then, other_TE)
     fused = torch.ops.mkldnn._linear_pointwise
     weight = _packed(weight_ED, rows)
@@ -86,7 +86,7 @@ def _packed(weight_ED: Tensor, rows: tuple[int, int] | None) -> Tensor:
 
 
 @cache
-def _has_fused(dtype: torch.dtype) -> bool:
+def has_fused(dtype: torch.dtype) -> bool:
     """Whether this build of torch has the operators, for this number format, and their answer is right."""
     # oneDNN keeps the code of its last 1,024 shapes, half a megabyte each. A model's products at the common sizes of
     # micro-batches are some 50 to 100; it reads this once, before its first product.
