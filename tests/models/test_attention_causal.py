@@ -17,6 +17,7 @@ from seqassay.models.attention import (
     attention,
     attention_over_past,
     choose_kernel,
+    seen_over_past,
 )
 
 KERNELS: tuple[Kernel, ...] = ("grouped-sdpa", "exact")
@@ -84,8 +85,12 @@ def test_new_tokens_over_a_past_equal_the_whole_sequence(kernel: Kernel) -> None
         queries.append(q[end - n_new : end].transpose(0, 1))
         expected.append(whole[end - n_new : end].transpose(0, 1))
     past = torch.tensor([length - n_new for length in lengths])
-    mixed = attention_over_past(torch.stack(queries), keys, values, past, kernel=kernel)
+    seen = seen_over_past(past, n_new, keys.shape[2])
+    mixed = attention_over_past(torch.stack(queries), keys, values, seen, kernel=kernel)
     torch.testing.assert_close(mixed, torch.stack(expected), atol=2e-6, rtol=0)
+    last, n_keys = torch.stack(queries)[2:, :, -1:], lengths[2]  # one token that sees everything needs no mask
+    mixed = attention_over_past(last, keys[2:, :, :n_keys], values[2:, :, :n_keys], None, kernel=kernel)
+    torch.testing.assert_close(mixed[0], expected[2][:, -1:], atol=2e-6, rtol=0)
 
 
 def test_causal_attention_takes_no_bias() -> None:
