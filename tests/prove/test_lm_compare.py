@@ -62,6 +62,11 @@ class TestOrder:
         assert table([run]).columns == ["parameters", "valid_bits_per_byte"]
         assert table([run]).sort == "valid_bits_per_byte"
 
+    def test_status_is_shown_where_a_run_was_not_finished(self):
+        done, killed = a_run("a", status="done", seed=1), a_run("b", status="killed", seed=1)
+        assert table([done, done]).columns == ["seed"]
+        assert table([done, killed]).columns == ["status", "seed"]
+
 
 class TestMarks:
     def marks(self, other: dict[str, dict[str, str]], column: str) -> list[str]:
@@ -88,6 +93,12 @@ class TestMarks:
 
     def test_what_is_not_known_is_not_marked(self):
         assert self.marks({"valid": {"tokenizer": "a"}}, "valid_token_perplexity") == ["", "", ""]
+
+    def test_another_text_is_not_said_to_compare_by_bytes(self):
+        other = {"valid": {"tokenizer": "b", "text": "u", "windows": "w"}}
+        figures = {"valid_token_perplexity": 9.0, "valid_bits_per_byte": 1.0}
+        (note,) = table([a_run("a", **figures), a_run("b", other, **figures)]).notes
+        assert note == "valid_token_perplexity does not rank models with different tokenizers"
 
     def test_an_order_over_two_tokenizers_says_what_would_do(self):
         other = {"valid": LATIN["valid"] | {"tokenizer": "b"}}
@@ -195,7 +206,7 @@ class TestCommand:
         code, _, errors = run("lm", "compare", "trained", "--csv", path)
         assert code == 2 and "is there already" in errors and path.read_text() == "mine"
         assert run("lm", "compare", "trained", "--csv", path, "--force")[0] == 0
-        assert path.read_text().startswith("name,kind,place,status")
+        assert path.read_text().startswith("name,kind,place,parameters,")
 
     @pytest.mark.parametrize(
         ("words", "message"),
@@ -232,7 +243,8 @@ class TestCommand:
         (tmp_path / "trained").mkdir()
         other.rename(tmp_path / "trained" / "training.json")
         _, shown, _ = run("lm", "compare", "trained", tmp_path / "trained")
-        assert str(tmp_path / "trained") in shown
+        names = [line.split("  ")[0] for line in shown.splitlines()[1:3]]
+        assert sorted(names) == sorted(["trained", f"{tmp_path.name}/trained"])
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,17 +141,28 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Iterator[ComparedRun]]
 
 
 def _name(place: str) -> str:
+    return _parts(place)[-1]
+
+
+def _parts(place: str) -> tuple[str, ...]:
+    """A place in pieces; a record's own name is none of them, where it has one that all records have."""
     path = Path(place)
-    return (path.parent if path.name in FILE_NAMES and path.parent.name else path).name or place
+    return (path.parent if path.name in FILE_NAMES and path.parent.name else path).parts or (place,)
 
 
-def _named_apart(runs: list[ComparedRun]) -> list[ComparedRun]:
-    """Runs of one name by the place that they are in."""
-    names = [run.name for run in runs]
-    return [
-        run if names.count(run.name) == 1 else ComparedRun(run.place, run.kind, run.place, run.figures, run.basis)
-        for run in runs
-    ]
+def _named_apart(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
+    """Runs of one name by as much of their places as tells them apart."""
+    found = []
+    for run in runs:
+        name, mine = run.name, _parts(run.place)
+        same = [_parts(other.place) for other in runs if other is not run and other.name == run.name]
+        for n in range(2, len(mine) + 1):
+            if not same:
+                break
+            name = str(Path(*mine[-n:]))
+            same = [theirs for theirs in same if theirs[-n:] == mine[-n:]]
+        found.append(replace(run, name=name))
+    return found
 
 
 def _machine(content: Mapping[str, Any]) -> str:

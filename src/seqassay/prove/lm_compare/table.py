@@ -47,7 +47,8 @@ def make_table(runs: Sequence[ComparedRun], settings: LmCompareSettings) -> Runs
         UsageError: a metric that no run has.
     """
     known = list(dict.fromkeys(name for run in runs for name, value in run.figures.items() if value is not None))
-    columns = _columns(known, settings.columns)
+    has_unfinished = any(run.figures.get("status", "done") != "done" for run in runs)
+    columns = _columns(known, settings.columns, has_unfinished=has_unfinished)
     sort = (
         _known(settings.sort, known) if settings.sort else next((c for c in columns if c not in _NEVER_FIRST), "name")
     )
@@ -66,12 +67,12 @@ def make_table(runs: Sequence[ComparedRun], settings: LmCompareSettings) -> Runs
     )
 
 
-def _columns(known: Sequence[str], asked: Sequence[str]) -> list[str]:
+def _columns(known: Sequence[str], asked: Sequence[str], *, has_unfinished: bool) -> list[str]:
     if tuple(asked) == (ALL,):
         return list(known)
     if asked:
         return list(dict.fromkeys(_known(name, known) for name in asked))
-    return [name for name in USUAL if name in known]
+    return [name for name in USUAL if name in known and (name != "status" or has_unfinished)]
 
 
 def _known(name: str, known: Sequence[str]) -> str:
@@ -127,10 +128,11 @@ def _family(column: str) -> tuple[str, Sequence[str]]:
 
 def _notes(rows: Sequence[RunRow], sort: str, known: Sequence[str]) -> list[str]:
     """What to mind of the order."""
-    tokenizer = MARKS["tokenizer"][0]
-    if not any(tokenizer in row.marks.get(sort, "") for row in rows):
+    tokenizer, text = MARKS["tokenizer"][0], MARKS["text"][0]
+    marked = [row.marks.get(sort, "") for row in rows]
+    if not any(tokenizer in marks for marks in marked):
         return []
-    split = sort.split("_")[0]
-    better = f"{split}_bits_per_byte"
-    instead = f"; {better} does (--sort {better})" if better in known else ""
+    better = f"{sort.split('_')[0]}_bits_per_byte"
+    would_do = better in known and not any(text in marks for marks in marked)
+    instead = f"; {better} does (--sort {better})" if would_do else ""
     return [f"{sort} does not rank models with different tokenizers{instead}"]
