@@ -41,7 +41,9 @@ def evaluate_command(
         None, metavar="PLACE", help="SmallBench: a folder of sentiment, nli, qa, paraphrase .jsonl, or such a file."
     ),
     shots: int = typer.Option(None, metavar="N", help="Answered training rows before every prompt (default: 0)."),
-    shots_from: Path = typer.Option(None, metavar="FOLDER", help="Of the training rows (default: train/ in PLACE)."),
+    shots_from: Path = typer.Option(
+        None, metavar="PLACE", help="Training rows: folder or file (default: train/ in --probes)."
+    ),
     shots_seed: int = typer.Option(None, metavar="N", help="Seed that draws the shots (default: 0)."),
     max_samples: int = typer.Option(None, metavar="N", help="Ask the first N rows of every task alone."),
     skip_perplexity: bool = typer.Option(None, "--skip-perplexity", help="Leave the text out."),

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from seqassay.models.attention import PackedLayout
 
-Part, Result = TypeVar("Part"), TypeVar("Result")
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 _MOST_TOKENS = 1024  # of a micro-batch
 _FEWEST_TOKENS = 128  # below this matrix products get slower
 # Most micro-batches have about the wanted size; there a fine step wastes little. The others, a shard's last, are few.

@@ -38,7 +38,7 @@ class LmEvaluateSettings:
     batch: int = 16_384  # token budget of a batch
     probes: tuple[str, ...] = ()  # files of the four tasks, or folders of them; none: no SmallBench
     shots: int = 0  # answered rows of the training set before every prompt
-    shots_from: Path | None = None  # folder of the training sets; None: train/ beside each task's file
+    shots_from: Path | None = None  # folder of the training sets, or a file; None: train/ beside each task's file
     shots_seed: int = 0
     max_samples: int | None = None  # the first rows of every task; None: all
     skip_perplexity: bool = False

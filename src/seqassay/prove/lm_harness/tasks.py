@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from lm_eval.tasks import TaskManager
 
 from seqassay.errors import InputError, SeqassayError, UsageError
 from seqassay.prove.lm_harness.settings import LmHarnessSettings
-from seqassay.text.probes import ProbeSet, find_probes, find_shots
+from seqassay.text.probes import TASKS, ProbeSet, find_probes, find_shots
 
 GROUP = "smallbench"
 _PREFIX = f"{GROUP}_"
@@ -28,13 +28,22 @@ def load_tasks(settings: LmHarnessSettings) -> dict[str, Any]:
     for folder in settings.include:
         if not folder.is_dir():
             raise InputError("no such folder", path=folder)
-    manager = TaskManager(include_path=[str(folder) for folder in settings.include] or None)
-    probes = _probe_tasks(settings)
+    of_the_harness = [name for name in settings.tasks if not _is_smallbench(name)]
+    manager = TaskManager(  # its own tasks are 14,000 files to look through
+        include_path=[str(folder) for folder in settings.include] or None, include_defaults=bool(of_the_harness)
+    )
+    sets = _asked_sets(settings)
+    if settings.shots and settings.shots_from is not None and settings.shots_from.is_file() and len(sets) > 1:
+        raise UsageError(
+            f"--shots-from {settings.shots_from}: is one file, and {len(sets)} tasks are asked",
+            hint="name a folder with a file for each, or ask one task: --tasks smallbench_qa",
+        )
+    probes = {f"{_PREFIX}{one.task.name}": probe_task(one, settings) for one in sets}
     known = {*manager.all_tasks, *probes, GROUP}
     specs: list[Any] = []
     for name in settings.tasks:
-        if name == GROUP or name.startswith(_PREFIX):
-            specs += _of_smallbench(name, probes)
+        if _is_smallbench(name):
+            specs += _of_smallbench(name, probes, settings.probes)
         elif name in known or Path(name).suffix in (".yaml", ".yml"):
             specs.append(name)
         else:
@@ -65,30 +74,38 @@ def _load(manager: Any, spec: Any, name: str) -> dict[str, Any]:
     return found
 
 
-def _of_smallbench(name: str, probes: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    if not probes:
+def _of_smallbench(name: str, probes: Mapping[str, dict[str, Any]], places: Sequence[str]) -> list[dict[str, Any]]:
+    if not places:
         raise UsageError(
             f"--tasks {name} needs the rows of its tasks", hint="name their folder, or a file: --probes PLACE"
         )
     if name == GROUP:
         return list(probes.values())
     if name not in probes:
-        raise UsageError(f"--tasks: {name} has no rows in --probes", hint=f"there are {', '.join(probes)}")
+        raise UsageError(
+            f"--tasks: {name} has no rows in --probes {' '.join(places)}",
+            hint=f"tasks are {', '.join(f'{_PREFIX}{task}' for task in TASKS)}, with a file each",
+        )
     return [probes[name]]
+
+
+def _is_smallbench(name: str) -> bool:
+    return name == GROUP or name.startswith(_PREFIX)
 
 
 def probe_files(settings: LmHarnessSettings) -> list[Path]:
     """The files of SmallBench that a run reads."""
-    if not settings.probes or not any(name == GROUP or name.startswith(_PREFIX) for name in settings.tasks):
-        return []
-    sets = find_probes([Path(place) for place in settings.probes])
+    sets = _asked_sets(settings)
     shots = [find_shots(one, settings.shots_from) for one in sets] if settings.shots else []
     return [one.path for one in (*sets, *shots)]
 
 
-def _probe_tasks(settings: LmHarnessSettings) -> dict[str, dict[str, Any]]:
-    sets = find_probes([Path(place) for place in settings.probes]) if settings.probes else []
-    return {f"{_PREFIX}{one.task.name}": probe_task(one, settings) for one in sets}
+def _asked_sets(settings: LmHarnessSettings) -> list[ProbeSet]:
+    """The sets of SmallBench's tasks that are named, or all of the group."""
+    if not settings.probes or not any(map(_is_smallbench, settings.tasks)):
+        return []
+    sets = find_probes([Path(place) for place in settings.probes])
+    return [one for one in sets if GROUP in settings.tasks or f"{_PREFIX}{one.task.name}" in settings.tasks]
 
 
 def probe_task(one: ProbeSet, settings: LmHarnessSettings) -> dict[str, Any]:
