@@ -4,7 +4,8 @@
 # Data: $SEQASSAY_DATA (default ../shared/data) with genomes/{train,valid,test}.fa.gz. Splits are by genome, taxon and
 # study; selection and calibration are on valid less what train knows of it, test is read once, by the benchmarks at the
 # end. About five hours on two cores: both encoders side by side on real sequences, one core each; then the nucleotide
-# encoder with made-up sequences among the others; then the baselines, then the figures.
+# encoder with made-up sequences among the others; then both are joined, calibrated and given their default thresholds;
+# then the baselines, then the figures.
 # Interrupted, the same command goes on from its last checkpoints in $WORK.
 set -euo pipefail
 cd "$(dirname "$0")/.."
