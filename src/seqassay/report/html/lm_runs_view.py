@@ -15,13 +15,13 @@ def runs_page(runs: RunsTable) -> str:
         for i, row in enumerate(runs.rows)
     ]
     blocks: list[Block] = [
-        Table(f"{len(rows)} runs {runs.order}", columns, rows, is_sortable=True),
+        Table(f"{len(rows)} runs", columns, rows, is_sortable=True),
         *(Text(f"{mark} {meaning}.", "quiet") for mark, meaning in runs.meanings.items()),
         *(Text(note, "unsure") for note in runs.notes),
         Text(f"{MISSING}: the run lacks it. A click on a column's name puts the runs in its order.", "quiet"),
     ]
     places = Table("Where they are", [Column("name"), Column("place")], [[row.name, row.place] for row in runs.rows])
-    lead = f"{len(rows)} runs {runs.order}."
+    lead = f"{len(rows)} runs, at first {runs.order}."
     view = View("Language models compared", lead, [Section("Runs", blocks), Section("Places", [places])])
     return render(view.title, [view])
 
