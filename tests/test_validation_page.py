@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page_support import commands, write_files
 
-PAGE = Path(__file__).parents[1] / "docs" / "validation.md"
+PAGE = "validation.md"
 CODONS = {
     "viral": ("ATG", "GAT", "AAA", "TTT", "GTT", "CAT", "AAT", "ATT", "ACA", "GAA"),
     "other": ("GCC", "CGC", "GGC", "CTG", "GAG", "CCG", "ACC", "GAC", "AAG", "CAG"),
@@ -24,19 +25,6 @@ SMALLER = {
     ("benchmark", "pipeline"): "--repeats 1",
 }
 TIMED = {("benchmark", "speed"), ("gate",)}  # their verdicts depend on how fast the machine is just now
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-
-
-def commands() -> list[tuple[list[str], int]]:
-    """Every command of the page with the exit code that the page says."""
-    found = []
-    for line in "".join(blocks("bash")).splitlines():
-        said = re.search(r"# exit code (\d)$", line)
-        found.append((shlex.split(line, comments=True), int(said[1]) if said else 0))
-    return found
 
 
 @pytest.fixture
@@ -56,22 +44,22 @@ def folder(tmp_path: Path) -> Path:
             bases = "".join(rng.choice(np.array(CODONS["viral" if i % 2 else "other"]), 50))
             file.write(f"@r{i}\n{bases}\n+\n{'I' * len(bases)}\n")
     subprocess.run(["gzip", str(tmp_path / "reads.fastq")], check=True)
-    for text in blocks("yaml"):
-        name = re.match(r"# (\S+)\n", text)
-        assert name is not None
-        (tmp_path / name[1]).write_text(text)
+    write_files(PAGE, tmp_path, "yaml")
     return tmp_path
 
 
 def test_every_command_of_the_page(folder: Path) -> None:
     program = shutil.which("seqassay", path=str(Path(sys.executable).parent)) or "seqassay"
-    for (name, *arguments), code in commands():
+    for command in commands(PAGE):
+        name, *arguments = command.words
         assert name == "seqassay"
         key = next((key for key in SMALLER if tuple(arguments[: len(key)]) == key), None)
         small = shlex.split(SMALLER[key]) if key else []
         done = subprocess.run([program, *arguments, *small], cwd=folder, capture_output=True, text=True, timeout=300)
         is_timed = any(tuple(arguments[: len(key)]) == key for key in TIMED)
-        assert done.returncode in ((0, 5) if is_timed else (code,)), f"{arguments}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode in ((0, 5) if is_timed else (command.code,)), (
+            f"{arguments}\n{done.stdout}\n{done.stderr}"
+        )
 
     record = json.loads((folder / "evaluation" / "metrics.json").read_text())
     assert record["verdict"] == "PASSED"

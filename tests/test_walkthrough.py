@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import csv
-import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from page_support import commands
 
 from seqassay.cli.main import build_app
 
-PAGE = Path(__file__).parents[1] / "docs" / "walkthrough.md"
+PAGE = "walkthrough.md"
 SMALL = ["--steps", "2", "--finish-steps", "1", "--threads", "1"]
 CODONS = {
     "viruses": ("ATG", "GAT", "AAA", "TTT", "GTT", "CAT", "AAT", "ATT", "ACA", "GAA"),
     "hosts": ("GCC", "CGC", "GGC", "CTG", "GAG", "CCG", "ACC", "GAC", "AAG", "CAG"),
 }
-
-
-def commands() -> list[list[str]]:
-    block = re.search(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert block is not None
-    return [shlex.split(line) for line in block[1].splitlines()]
 
 
 def test_raw_fasta_to_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +27,8 @@ def test_raw_fasta_to_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "reads.fa").write_text("".join(f">r{i}\n{''.join(rng.choice(list('ACGT'), 150))}\n" for i in range(20)))
     monkeypatch.chdir(tmp_path)
 
-    for program, *arguments in commands():
+    for command in commands(PAGE):
+        program, *arguments = command.words
         assert program == "seqassay"
         small = SMALL if arguments[:2] == ["train", "encoders"] else []
         build_app()([*arguments, *small], standalone_mode=False)
