@@ -54,7 +54,26 @@ def test_what_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         (["model", "other.txt"], "other.txt, line 1: column"),
         (["model", "nothing"], "nothing: no such file or folder"),
         (["tokens", "tokens"], "tokens"),
+        (["model", "--latency-shapes", "1x8,16"], "--latency-shapes is '16'; it is sequences x tokens, as in 1x128"),
+        (["model", "--throughput-shape", "4xall"], "--throughput-shape is '4xall'; it is whole numbers with an x"),
+        (["model", "--memory-shape", "1x17"], "1x17 has sequences of 17 tokens; the model was made for 16"),
+        (["model", "--scaling-batches", "1;2"], "--scaling-batches is '1;2'; it is whole numbers with commas"),
+        (["model", "--skip-profiling"], "every part is skipped"),
     ):
         assert run("lm", "evaluate", *words, "-o", "out") == 2
         assert message in capsys.readouterr().err
         assert not Path("out").exists()
+
+
+@pytest.mark.usefixtures("built")
+def test_speed_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--latency-shapes", "1x4,2x16", "--latency-runs", 20, "--skip-throughput", "--skip-memory"]
+    words += ["--scaling-batches", "2,1", "--scaling-runs", 2, "--run-id", "mine", "--device", "cpu"]
+    assert run("lm", "evaluate", "model", "-o", "speed", *words) == 0
+    shown = capsys.readouterr().out
+    record = json.loads(Path("speed/metrics.json").read_text())
+    assert [entry["shape"] for entry in record["profiling"]["latency"]] == ["1x4", "2x16"]
+    assert [entry["shape"] for entry in record["profiling"]["scaling"]] == ["1x16", "2x16"]
+    assert "Latency of a scoring pass" in shown and "\nrun     mine\nguards  " in shown
+    assert record["splits"] == {} and record["run"]["id"] == "mine"
+    assert record["settings"]["latency_shapes"] == [[1, 4], [2, 16]]
