@@ -88,6 +88,8 @@ def run_harness(settings: LmHarnessSettings, *, progress: RunProgress | None = N
             progress.begin_stage("asking")
             results = _evaluated(model, tasks, settings)
     except StopRequested as stop:
+        if not (settings.output_dir / FILE).exists():
+            raise StoppedError(f"stopped by {stop}; nothing was asked yet", hint="run it again") from None
         raise StoppedError(
             f"stopped by {stop}; the answers so far are in {settings.output_dir / FILE}",
             hint="go on with the same command and --resume (in place of --force)",
