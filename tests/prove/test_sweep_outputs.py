@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from sweep_support import AXES, BASELINE, a_grid, a_record, a_run, finals
 
+from seqassay.errors import SeqassayError
 from seqassay.prove.sweep import outputs
 from seqassay.prove.sweep.outputs import OUTPUTS, PICTURES, write_outputs
 from seqassay.prove.sweep.record import check_record
@@ -79,6 +81,13 @@ class TestSummary:
     )
     def test_change(self, ratio: float, text: str) -> None:
         assert change(ratio) == text
+
+    def test_a_record_whose_summary_is_not_that_of_its_runs_is_refused(self, record: dict[str, Any]) -> None:
+        changed = json.loads(json.dumps(record))
+        check_record(changed)
+        changed["summary"][0]["figures"]["valid_loss"]["value"] += 0.1
+        with pytest.raises(SeqassayError, match="the summary is not that of the runs"):
+            check_record(changed)
 
 
 class TestPoints:

@@ -7,6 +7,8 @@ from typing import Any
 
 from seqassay.errors import SeqassayError
 from seqassay.measure.schema import check_schema
+from seqassay.prove.sweep.results import Run
+from seqassay.prove.sweep.tables import summarise
 
 FORMAT, VERSION, KIND = "seqassay-lm-sweep", "1.0", "lm_sweep"
 SWEEP_FILE = "sweep.json"
@@ -31,3 +33,5 @@ def check_record(record: Mapping[str, Any]) -> None:
     for name in (record["selection"] or {"finalists": []})["finalists"]:
         if name not in names:
             raise SeqassayError(f"the record has a finalist that is no experiment: {name!r}")
+    if record["summary"] != summarise([Run.from_json(run) for run in record["runs"]]):
+        raise SeqassayError("the summary is not that of the runs")
