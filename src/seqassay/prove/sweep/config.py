@@ -51,6 +51,7 @@ EVALUATE_KEYS = frozenset(field.name for field in fields(LmEvaluateSettings)) - 
 _SECTIONS = ("defaults", "axes", "experiments", "baseline", "evaluate")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 reads 1e-3 as text
+_LARGEST_WHOLE = 2**53  # below it every whole number is a float of its own
 _HINT = "docs/lm_sweep.md shows a whole file"
 
 
@@ -219,7 +220,7 @@ class _Reader:
             raise self.error(f"{what}: is not a value", node)
         if node.style is None and _NUMBER.fullmatch(node.value):
             number = float(node.value)
-            return int(number) if number.is_integer() else number
+            return int(number) if number.is_integer() and abs(number) < _LARGEST_WHOLE else number
         try:
             value = yaml.SafeLoader("").construct_object(node)
         except (ValueError, yaml.YAMLError):

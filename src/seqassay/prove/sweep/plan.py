@@ -120,7 +120,7 @@ def plan_sweep(config: SweepConfig, files: TokenFiles) -> tuple[Planned, ...]:
             planned.append(_planned(config, experiment, files))
         except NoPlanError as error:  # noqa: PERF203 - all of them are named, not the first alone
             without.append((experiment, error))
-        except UsageError as error:
+        except (UsageError, InputError) as error:
             raise _at(config, experiment, as_keys(error.message), error.hint) from error
     if without:
         raise _no_plans(config, without, files.vocab_size)
