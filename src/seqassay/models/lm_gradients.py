@@ -28,7 +28,7 @@ from seqassay.models.linear import has_fused
 
 
 def trains_here(hidden_TD: Tensor) -> bool:
-    """Whether `trained_layer` can be taken: gradients are wanted, in float32 on the CPU, and torch has the operators."""
+    """Whether `trained_layer` can be taken: gradients are wanted, in float32 on the CPU, by a torch that has it all."""
     return (
         torch.is_grad_enabled()
         and hidden_TD.device.type == "cpu"
