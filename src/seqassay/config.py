@@ -88,7 +88,7 @@ def option_name(field: str) -> str:
 
 
 def check_at_least(settings: object, **least: int) -> None:
-    """Fields of these names are at least so large, where they are given.
+    """Fields of these names are at least so large, and numbers of 64 bits, where they are given.
 
     Raises:
         UsageError: names the option and its value.
@@ -97,6 +97,8 @@ def check_at_least(settings: object, **least: int) -> None:
         value = getattr(settings, name)
         if value is not None and value < smallest:
             raise UsageError(f"{option_name(name)} is {value}; it has to be at least {smallest}")
+        if value is not None and value >= 2**63:
+            raise UsageError(f"{option_name(name)} is {value}; no number may be so large")
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:

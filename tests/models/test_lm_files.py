@@ -105,6 +105,13 @@ def test_learned_positions_are_not_exported(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_is_not_exported_over_itself(saved: Path) -> None:
+    before = {path: path.read_bytes() for path in saved.iterdir()}
+    with pytest.raises(UsageError, match="is the model itself"):
+        export_lm(saved, saved.parent / "other" / ".." / saved.name, replace=True)
+    assert {path: path.read_bytes() for path in saved.iterdir()} == before
+
+
 def rewrite(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         state = load_file(folder / "model.safetensors")
@@ -156,6 +163,9 @@ QKV = "layers.1.qkv.weight"
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json: is missing"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), "is no tokenizer"),
         (edit(n_layers=3), "tensor layers.2.* is missing"),
+        (edit(n_layers=10**9), "has 1,000,000,000 layers by its settings"),
+        (edit(eps=-1e-5), "eps is -1e-05; it has to be above 0"),
+        (edit(rotary_base=0.0), "rotary_base is 0; it has to be above 0"),
         (edit(n_heads=3), "does not divide into 3 heads"),
         (edit(d_model="16"), "d_model is '16', which it cannot be"),
         (edit(norm="batchnorm"), "norm is 'batchnorm'"),

@@ -148,12 +148,32 @@ def test_a_refusal_says_why_and_what_would_do(change: dict[str, Any], message: s
         ({"total_params": -5}, "--total-params is -5"),
         ({"head_width": 33}, "--head-width is 33; rotary positions turn pairs"),
         ({"ratio_tolerance": 0.0}, "--ratio-tolerance is 0"),
+        ({"total_params": 10**20}, "no number may be so large"),
     ],
 )
 def test_values_out_of_range(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         BudgetSettings(**{"vocab_size": 1000, "total_params": 1_000_000, **change})
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"total_params": 10**12}, "attention of a single one"),
+        ({"vocab_size": 1, "total_params": 10**12}, "attention of a single one"),
+        ({"embedding_ratio": 1e-9}, "nearest multiples of 2"),
+        ({"total_params": 10**12, "embedding_ratio": 1e-7}, "nearest multiples of 2"),
+    ],
+)
+def test_budgets_far_off_are_refused_after_a_bounded_search(change: dict[str, Any], message: str) -> None:
+    """Each of these took minutes when every width and every number of layers was tried."""
+    with pytest.raises(NoPlanError, match=message):
+        plan_lm(BudgetSettings(**{"vocab_size": 8000, "total_params": 10_000_000, **change}))
+
+
+def test_a_budget_with_very_many_widths_has_a_plan() -> None:
+    check_kept(plan_lm(BudgetSettings(vocab_size=10**6, total_params=10**12, embedding_ratio=0.05)))
 
 
 def test_a_given_shape_is_taken_as_it_is() -> None:

@@ -41,7 +41,7 @@ def build_command(
     n_layers: int = typer.Option(None, metavar="N", help="layers,"),
     d_ff: int = typer.Option(None, metavar="N", help="feed-forward width (default: from --glu-expansion)."),
     output_dir: Path = typer.Option(None, "-o", "--output-dir", metavar="OUT", help="Write the untrained model there."),
-    seed: int = typer.Option(0, metavar="N", help="Seed of the first weights."),
+    seed: int = typer.Option(0, min=0, max=2**63 - 1, metavar="N", help="Seed of the first weights."),
     force: bool = typer.Option(False, "--force", help="Replace a model in OUT."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:

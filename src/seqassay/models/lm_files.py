@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -128,6 +129,8 @@ def export_lm(source: Path | str, folder: Path | str, *, replace: bool = False) 
         UsageError: transformers has no layout for it, or something is in the way.
     """
     loaded = load_lm(source)
+    if Path(folder).resolve() in (Path(source).resolve(), loaded.path.resolve()):
+        raise UsageError(f"{folder}: is the model itself", hint="choose another folder")
     settings = published_settings(loaded.model.config)
 
     def fill(staging: Path) -> None:
@@ -163,6 +166,7 @@ def load_lm(folder: Path | str) -> LmFolder:
     checkpoint = open_checkpoint(path)
     said = read_json_object(path / LM_FILE) if (path / LM_FILE).exists() else {}
     config = _config_of(path / LM_FILE, said) if said else config_from_published(checkpoint)
+    _check_plausible(config, checkpoint)
     with shapes_only():
         model = CausalLm(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -183,6 +187,23 @@ def load_lm(folder: Path | str) -> LmFolder:
             hint="the folder was changed after it was written: copy it again",
         )
     return LmFolder(path, adopt(model, tensors, torch.float32), said, tokenizer if digest else None, digest)
+
+
+def _check_plausible(config: CausalLmConfig, checkpoint: Checkpoint) -> None:
+    """Settings that no tensor's shape would tell, or that would be long in building before one does.
+
+    Raises:
+        ModelError: names the setting.
+    """
+    if config.n_layers > len(checkpoint.shapes):
+        raise ModelError(
+            f"{checkpoint.path}: has {config.n_layers:,} layers by its settings, and only {len(checkpoint.shapes):,} "
+            "tensors",
+            hint="the file is incomplete, or of another architecture than its folder says",
+        )
+    for name in ("eps", "rotary_base"):
+        if not 0 < getattr(config, name) < math.inf:
+            raise ModelError(f"{checkpoint.path}: {name} is {getattr(config, name):g}; it has to be above 0")
 
 
 def read_tokenizer(path: Path) -> TextTokenizer:

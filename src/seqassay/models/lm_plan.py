@@ -25,6 +25,7 @@ from seqassay.models.causal_lm import CausalLmConfig, Norm, Positions
 BUDGET_TOLERANCE = 0.005  # of total_params
 _GRANULARITY = 8  # of widths, where nothing is lost by it
 _ODDITY_COST = 0.25
+_MOST_TRIED = 256  # widths, and numbers of layers: above what a model of this kind has
 _HEAD_WIDTHS = range(16, 129)  # of heads whose number is left to the plan
 
 
@@ -231,8 +232,14 @@ def command_line(settings: BudgetSettings) -> str:
 def _best(s: BudgetSettings) -> CausalLmConfig | None:
     """The shape of least cost, or None."""
     best: tuple[float, CausalLmConfig] | None = None
-    for d_model, n_heads in _widths(s):
-        for n_layers in _layer_counts(s, d_model):
+    for d_model in _widths(s):
+        if _fixed(s, d_model, 1) > s.total_params * (1 + BUDGET_TOLERANCE):
+            break  # as it is of every width above
+        layer_counts = _layer_counts(s, d_model)
+        n_heads = _heads(s, d_model) if layer_counts else None
+        if n_heads is None:
+            continue
+        for n_layers in layer_counts:
             for d_ff in _inner_widths(s, d_model, n_layers):
                 cost = _cost(s, d_model, n_heads, n_layers, d_ff)
                 if cost is not None and (best is None or cost < best[0]):
@@ -287,16 +294,14 @@ def _width_step(s: BudgetSettings) -> int:
     return (s.n_heads or 1) * (s.head_width or pair)
 
 
-def _widths(s: BudgetSettings) -> Iterator[tuple[int, int]]:
-    """Widths whose ratio can be within its tolerance, with their number of heads."""
+def _widths(s: BudgetSettings) -> range:
+    """Widths whose ratio can be within its tolerance; of very many those that powers of 2 divide best."""
     wanted, step = _wanted_width(s), _width_step(s)
-    slack = (1 + s.ratio_tolerance) * (1 + BUDGET_TOLERANCE)
-    first = max(1, math.floor(wanted * (1 - s.ratio_tolerance) * (1 - BUDGET_TOLERANCE) / step))
-    for multiple in range(first, math.ceil(wanted * slack / step) + 1):
-        d_model = multiple * step
-        n_heads = _heads(s, d_model)
-        if n_heads is not None:
-            yield d_model, n_heads
+    least = wanted * (1 - s.ratio_tolerance) * (1 - BUDGET_TOLERANCE)
+    most = wanted * (1 + s.ratio_tolerance) * (1 + BUDGET_TOLERANCE)
+    while (most - least) / step > _MOST_TRIED:
+        step *= 2
+    return range(max(1, math.ceil(least / step)) * step, math.floor(most / step) * step + 1, step)
 
 
 def _heads(s: BudgetSettings, d_model: int) -> int | None:
@@ -336,7 +341,8 @@ def _layer_counts(s: BudgetSettings, d_model: int) -> range:
     greatest = (s.total_params * (1 + BUDGET_TOLERANCE) - none) / (
         _fixed(s, d_model, 1) - none + 3 * d_model**2 * least
     )
-    return range(max(1, math.ceil(fewest)), math.floor(greatest) + 1)
+    counts = range(max(1, math.ceil(fewest)), math.floor(greatest) + 1)
+    return counts[:: 1 + len(counts) // _MOST_TRIED]
 
 
 def _inner_widths(s: BudgetSettings, d_model: int, n_layers: int) -> set[int]:
@@ -380,17 +386,15 @@ def _why_not(s: BudgetSettings) -> str:
     d_model = min(near, key=lambda d: abs(d - wanted))
     left = s.total_params - _fixed(s, d_model, 0)
     least = _fixed(s, d_model, 1) - _fixed(s, d_model, 0)
-    expansions = []
-    for n_layers in range(1, max(1, left // least) + 1):
-        room = s.total_params - _fixed(s, d_model, n_layers)
-        if room <= 0:
-            break
-        expansions.append((room / (3 * n_layers * d_model**2), n_layers))
-    if not expansions:
+    most_layers = (left - 1) // least
+    if most_layers < 1:
         return (
             f"{asked}: d_model {d_model} leaves {left:,} parameters for the layers, and the attention of a single one "
             f"takes {least:,}"
         )
+    wanted_layers = math.floor(left / (least + 3 * d_model**2 * s.glu_expansion))
+    about = range(max(1, min(wanted_layers, most_layers) - 1), min(max(1, wanted_layers) + 2, most_layers) + 1)
+    expansions = [((left - n * least) / (3 * n * d_model**2), n) for n in about]
     near_two = sorted(sorted(expansions, key=lambda pair: abs(pair[0] - s.glu_expansion))[:2])
     made = " and ".join(f"{expansion:.2f} ({n} layer{'s' * (n > 1)})" for expansion, n in near_two)
     return f"{asked}: d_model {d_model} leaves {left:,} parameters for the layers, which makes expansions of {made}"
