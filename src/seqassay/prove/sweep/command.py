@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ from seqassay.prove.sweep.settings import SweepSettings
 from seqassay.prove.sweep.tables import summarise
 from seqassay.prove.sweep.watch import Watch
 from seqassay.text.token_files import TokenFiles, open_token_files
-from seqassay.train.lm_loggers import require_loggers
+from seqassay.train.lm_loggers import mlflow_experiment, require_loggers
 from seqassay.train.lm_settings import LoggerName
 from seqassay.train.output_folder import only_writer, write_json
 
@@ -116,6 +117,10 @@ def sweep_lm(settings: SweepSettings, *, progress: RunProgress | None = None) ->
                 progress or RunProgress(unit="tokens"), began_s,
             )  # fmt: skip
             work.progress.begin_work()
+            if "mlflow" in loggers:
+                uri = f"sqlite:///{folder.absolute() / TRACKING_FILE}"
+                mlflow_experiment(uri, MLFLOW_EXPERIMENT)  # before several processes want to make it
+                logger.info("live: mlflow ui --backend-store-uri %s", shlex.quote(uri))
             _rank(work)
             selection = select_finalists(work.runs, config.axes, config.baseline)
             _write(work, selection)
