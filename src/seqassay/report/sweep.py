@@ -9,7 +9,7 @@ import yaml
 
 from seqassay.report import sweep_words as words
 from seqassay.report.layout import aligned, escaped, labelled, provenance_rows, table
-from seqassay.report.sweep_points import PERPLEXITY
+from seqassay.report.sweep_points import perplexity_of
 
 _PICTURES = {
     "perplexity_by_axis.png": "Perplexity along every axis",
@@ -118,10 +118,11 @@ def _about(record: Mapping[str, Any]) -> list[str]:
 def _ranking(record: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = words.ranked(record)
     shown = words.shown_columns(rows, words.OF_RANKING)
+    perplexity = perplexity_of(record, "ranking")
     header = ["", "experiment", *(words.COLUMNS[name][0] for name in shown), "status"]
     lines = []
     for rank, row in enumerate(rows, 1):
-        place = str(rank) if row["figures"][PERPLEXITY] is not None else ""
+        place = str(rank) if row["figures"][perplexity] is not None else ""
         figures = [words.spread(row["figures"][name], name) for name in shown]
         lines.append([place, row["experiment"], *figures, words.state(row)])
     return header, lines

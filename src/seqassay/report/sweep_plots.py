@@ -14,6 +14,7 @@ from seqassay.report.sweep_points import (
     groups_along,
     highlighted,
     labels,
+    perplexity_label,
     places,
     positions,
     short,
@@ -73,7 +74,7 @@ def _along(panel: Axes, record: Mapping[str, Any], axis: str, stage: str) -> Non
     panel.set_xlim(low - 0.06 * (high - low or 1), high + 0.06 * (high - low or 1))
     n = {len({run["seed"] for run in record["runs"] if run["stage"] == stage})}
     seeds = "one seed" if n == {1} else f"{n.pop()} seeds, line: mean, bars: sd"
-    _finish(panel, f"{stage}: {seeds}", short(axis), "perplexity (valid)")
+    _finish(panel, f"{stage}: {seeds}", short(axis), perplexity_label(record, stage))
     if any(group.name for group in groups):
         _legend(panel)
 
@@ -108,7 +109,7 @@ def _fronts(record: Mapping[str, Any]) -> Figure | None:
         panel.xaxis.set_major_formatter(_engineering())
         panel.locator_params(axis="x", nbins=5)
         bars = ", bars: sd" if stage == "final" else ""
-        _finish(panel, f"{stage}: cost and quality{bars}", COSTS[cost], "perplexity (valid)")
+        _finish(panel, f"{stage}: cost and quality{bars}", COSTS[cost], perplexity_label(record, stage))
         _legend(panel, made_of)
     return figure
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PERPLEXITY = "valid_token_perplexity"
+PERPLEXITIES = ("valid_token_perplexity", "test_token_perplexity")
 COSTS = {"training_flop": "training FLOP", "latency_ms": "latency (ms)"}
 STAGES = {"ranking": "ranking", "final": "final"}
 _BEGINNING = 0.2  # of a training, in which the loss falls so far that nothing else would be seen
@@ -62,12 +62,26 @@ def _is_numeric(values: Sequence[Any]) -> bool:
     return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
+def perplexity_of(record: Mapping[str, Any], stage: str) -> str:
+    """The figure that pictures of a stage show: the one that decides, as far as it is measured there."""
+    decided = [record["decision"]["figure"]] if record["decision"] and stage == "final" else []
+    rows = [row for row in record["summary"] if row["stage"] == stage]
+    measured = (name for name in (*decided, *PERPLEXITIES) if any(row["figures"][name] is not None for row in rows))
+    return next(measured, PERPLEXITIES[0])
+
+
+def perplexity_label(record: Mapping[str, Any], stage: str) -> str:
+    """``perplexity (valid)``."""
+    return f"perplexity ({perplexity_of(record, stage).split('_')[0]})"
+
+
 def groups_along(record: Mapping[str, Any], axis: str, stage: str) -> list[Group]:
     """Perplexity along an axis, by the values of the other axes, in the order of those."""
+    perplexity = perplexity_of(record, stage)
     rows = [
         row
         for row in record["summary"]
-        if row["stage"] == stage and axis in row["axes"] and row["figures"][PERPLEXITY] is not None
+        if row["stage"] == stage and axis in row["axes"] and row["figures"][perplexity] is not None
     ]
     every = [_others(e["axes"], axis) for e in record["experiments"] if axis in e["axes"]]
     names = sorted(dict.fromkeys(every), key=lambda others: [_order(record, *pair) for pair in others])
@@ -78,7 +92,7 @@ def groups_along(record: Mapping[str, Any], axis: str, stage: str) -> list[Group
             means = sorted(
                 (_order(record, axis, row["axes"][axis]), figure["value"], figure["sd"], row["experiment"])
                 for row in mine
-                for figure in [row["figures"][PERPLEXITY]]
+                for figure in [row["figures"][perplexity]]
             )
             runs = [(x, y) for x, _, _, name in means for y in _finished(record, name, stage)]
             words = ", ".join(f"{short(name)} {value}" for name, value in others)
@@ -97,22 +111,24 @@ def _order(record: Mapping[str, Any], axis: str, value: Any) -> float:
 
 
 def _finished(record: Mapping[str, Any], experiment: str, stage: str) -> list[float]:
+    perplexity = perplexity_of(record, stage)
     return [
-        run["figures"][PERPLEXITY]
+        run["figures"][perplexity]
         for run in record["runs"]
         if run["experiment"] == experiment
         and run["stage"] == stage
         and run["status"] == "done"
-        and run["figures"][PERPLEXITY] is not None
+        and run["figures"][perplexity] is not None
     ]
 
 
 def places(record: Mapping[str, Any], cost: str, stage: str) -> list[Place]:
     """Experiments by cost; on the front is what no other beats in both."""
+    perplexity = perplexity_of(record, stage)
     rows = [
-        (row["experiment"], row["figures"][cost]["value"], row["figures"][PERPLEXITY])
+        (row["experiment"], row["figures"][cost]["value"], row["figures"][perplexity])
         for row in record["summary"]
-        if row["stage"] == stage and row["figures"][cost] is not None and row["figures"][PERPLEXITY] is not None
+        if row["stage"] == stage and row["figures"][cost] is not None and row["figures"][perplexity] is not None
     ]
     found, lowest = [], float("inf")
     for name, x, figure in sorted(rows, key=lambda row: (row[1], row[2]["value"])):

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqassay.report.layout import escaped
-from seqassay.report.sweep_points import PERPLEXITY
+from seqassay.report.sweep_points import perplexity_of
 
 MISSING = "–"
 # name → header, what a value is divided by, decimals where there is no standard deviation to go by (None: as many as
 # three digits need)
 COLUMNS: Mapping[str, tuple[str, float, int | None]] = {
     "test_token_perplexity": ("test perplexity", 1.0, 2),
-    PERPLEXITY: ("valid perplexity", 1.0, 2),
+    "valid_token_perplexity": ("valid perplexity", 1.0, 2),
     "test_bits_per_byte": ("test bits/byte", 1.0, 4),
     "valid_bits_per_byte": ("valid bits/byte", 1.0, 4),
     "smallbench_by_average": ("SmallBench", 1.0, 4),
@@ -29,12 +29,13 @@ COLUMNS: Mapping[str, tuple[str, float, int | None]] = {
     "peak_memory_bytes": ("peak memory (MB)", 1e6, 1),
 }
 OF_RANKING = (
-    PERPLEXITY, "valid_bits_per_byte", "parameters", "embedding_ratio_achieved", "glu_expansion_achieved",
-    "training_flop", "training_tokens_per_s",
+    "valid_token_perplexity", "test_token_perplexity", "valid_bits_per_byte", "test_bits_per_byte", "parameters",
+    "embedding_ratio_achieved", "glu_expansion_achieved", "training_flop", "training_tokens_per_s",
 )  # fmt: skip
 OF_FINAL = (
-    "test_token_perplexity", PERPLEXITY, "test_bits_per_byte", "valid_bits_per_byte", "smallbench_by_average",
-    "latency_ms", "throughput_tokens_per_s", "peak_memory_bytes", "training_flop", "training_tokens_per_s",
+    "test_token_perplexity", "valid_token_perplexity", "test_bits_per_byte", "valid_bits_per_byte",
+    "smallbench_by_average", "latency_ms", "throughput_tokens_per_s", "peak_memory_bytes", "training_flop",
+    "training_tokens_per_s",
 )  # fmt: skip
 
 
@@ -76,8 +77,9 @@ def shown_columns(rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> l
 
 def ranked(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The ranking's experiments, the lowest perplexity first; those without one last."""
+    perplexity = perplexity_of(record, "ranking")
     rows = [row for row in record["summary"] if row["stage"] == "ranking"]
-    return sorted(rows, key=lambda row: _value(row["figures"][PERPLEXITY]))
+    return sorted(rows, key=lambda row: _value(row["figures"][perplexity]))
 
 
 def finals(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -19,6 +19,7 @@ from seqassay.report.sweep_points import (
     groups_along,
     highlighted,
     labels,
+    perplexity_label,
     places,
     positions,
     short,
@@ -144,7 +145,7 @@ def _along(content: Mapping[str, Any], axis: str, stage: str) -> list[Drawing]:
     seeds = "One seed" if n == 1 else f"{n} seeds; lines join means, bars are ± sd"
     chart = lines(
         f"Perplexity along {short(axis)}, {stage}", f"{seeds}; a point is a run; smaller is better.", series,
-        x_label=short(axis), y_label="perplexity (valid)", x_range=(low - spread, high + spread),
+        x_label=short(axis), y_label=perplexity_label(content, stage), x_range=(low - spread, high + spread),
         y_range=_range(points), x_ticks=ticks,
     )  # fmt: skip
     rows = [
@@ -180,7 +181,7 @@ def _front(content: Mapping[str, Any], cost: str, stage: str) -> list[Drawing]:
     made = f" Names: {made_of}." if made_of else ""
     chart = lines(
         title, f"Means over the seeds; smaller is better in both. Finalists are coloured.{made}", series,
-        x_label=COSTS[cost], y_label="perplexity (valid)", x_range=_range(costs, 0.12),
+        x_label=COSTS[cost], y_label=perplexity_label(content, stage), x_range=_range(costs, 0.12),
         y_range=_range([place.perplexity for place in found]),
     )  # fmt: skip
     rows = [
