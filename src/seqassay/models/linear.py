@@ -85,6 +85,15 @@ def _packed(weight_ED: Tensor, rows: tuple[int, int] | None) -> Tensor:
     return by_rows[rows]
 
 
+def count_steps(optimizer: torch.optim.Optimizer) -> None:
+    """Make the optimizer's steps count as changes of its weights, as those of fused ones don't.
+
+    Without it, an evaluation between two steps would see the weights of the first one for ever.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    optimizer.register_step_post_hook(lambda *_: torch.autograd.graph.increment_version(parameters))
+
+
 @cache
 def has_fused(dtype: torch.dtype) -> bool:
     """Whether this build of torch has the operators, for this number format, and their answer is right."""

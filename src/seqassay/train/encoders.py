@@ -37,6 +37,7 @@ from seqassay.errors import ModelError
 from seqassay.evaluate.classification import roc_auc
 from seqassay.models.dnabert import DnabertConfig
 from seqassay.models.esm2 import Esm2Config
+from seqassay.models.linear import count_steps
 from seqassay.sequences.ragged import Ragged
 from seqassay.train.classifier import SideClassifier, loss_of, masked_token_loss
 from seqassay.train.dataset import ChunkSampler, LabelledChunks, LabelledRecords, evaluation_chunks
@@ -169,6 +170,7 @@ class EncoderTrainer:
         self.learnt_names = learnt_names(self.model)
         self.average = copy_of_learnt(self.model)
         self.optimizer = self._optimizer()
+        count_steps(self.optimizer)
         self.progress = Progress()
         folder.mkdir(parents=True, exist_ok=True)
 

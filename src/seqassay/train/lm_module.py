@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 
 from seqassay.errors import SeqassayError
 from seqassay.models.attention import PackedLayout
 from seqassay.models.causal_lm import CausalLm
+from seqassay.models.linear import count_steps
 from seqassay.models.lm_loss import cross_entropy
 from seqassay.text.windows import TrainingWindows
 from seqassay.train.lm_settings import LmTrainSettings, schedule_of
@@ -89,7 +91,8 @@ class LmModule(pl.LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.schedule.at(self.global_step)
         if self.settings.dropout:
-            torch.manual_seed((self.settings.seed << 40) + batch_idx * self.trainer.world_size + self.global_rank)
+            place = self.settings.seed, batch_idx, self.global_rank
+            torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of a micro-batch."""
@@ -152,12 +155,5 @@ def make_optimizer(model: CausalLm, settings: LmTrainSettings) -> torch.optim.Ad
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True)
-    parameters = list(model.parameters())
-
-    def count_change(*_: Any) -> None:
-        # The fused step does not count itself as a change, by which `seqassay.models.linear` knows whether weights
-        # that it laid out for inference are still those of the model: evaluation would see the first ones for ever.
-        torch.autograd.graph.increment_version(parameters)
-
-    optimizer.register_step_post_hook(count_change)
+    count_steps(optimizer)
     return optimizer
