@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from seqassay.train import thresholds
 from seqassay.train.dataset import LabelledRecords, read_labelled
 
 VIRAL_CODONS = ("ATG", "GAT", "AAA", "TTT", "GTT", "CAT", "AAT")
@@ -45,3 +46,9 @@ def records_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def records(records_folder: Path) -> tuple[LabelledRecords, LabelledRecords]:
     """Training and validation records."""
     return read_labelled(records_folder / "train.fa.gz"), read_labelled(records_folder / "valid.fa.gz")
+
+
+@pytest.fixture(autouse=True)
+def few_made_up_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thresholds are fitted to 20 made-up sequences of a kind: scoring 700 takes longer than all else here."""
+    monkeypatch.setattr(thresholds, "N_OF_A_KIND", 20)

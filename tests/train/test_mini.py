@@ -25,6 +25,9 @@ def test_from_labelled_fasta_to_a_calibrated_bundle(records_folder: Path, tmp_pa
     assert bundle.calibration is not None
     assert bundle.calibration.lengths_K.tolist() == [100.0, 150.0, 250.0, 300.0]  # records have 300 bases
 
+    assert bundle.thresholds.lengths == (150.0, 300.0)
+    assert min(bundle.thresholds.framed + bundle.thresholds.unframed) >= 0.5
+
     # The bundle's evidence is what the two sides say of its frames.
     valid = read_labelled(records_folder / "valid.fa.gz")
     scored = SequenceScorer(bundle, threads=1).scored(valid.bases)

@@ -37,7 +37,7 @@ def made_up_evidence(
     sources: Sequence[LabelledRecords],
     length: int,
     *,
-    n_of_a_kind: int = N_OF_A_KIND,
+    n_of_a_kind: int,
     seed: int = 1,
 ) -> MadeUp:
     """Evidence of made-up sequences of one length, by kind.
@@ -68,7 +68,8 @@ def thresholds_of(
     parts = [part for part in fragments if part.length in THRESHOLD_LENGTHS]
     if not parts:
         return None
-    return fit_thresholds([made_up_evidence(scorer, sources, part.length) for part in parts], parts, calibration)
+    made_up = [made_up_evidence(scorer, sources, part.length, n_of_a_kind=N_OF_A_KIND) for part in parts]
+    return fit_thresholds(made_up, parts, calibration)
 
 
 def fit_thresholds(
