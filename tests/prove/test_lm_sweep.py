@@ -213,7 +213,7 @@ def comparable(tasks: list[Task], files: Mapping[str, Any]) -> dict[str, Any]:
     runs = {task.experiment: read_run(task, files) for task in tasks}
     assert all(runs.values())
     return {
-        name: (run.status, run.curve, {k: v for k, v in run.figures.items() if k not in OF_THE_CLOCK})
+        name: (run.status, run.why, run.curve, {k: v for k, v in run.figures.items() if k not in OF_THE_CLOCK})
         for name, run in runs.items()
         if run is not None
     }

@@ -148,6 +148,34 @@ def test_what_has_no_plan_is_named_before_anything_is_trained(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("evaluate", "words"),
+    [
+        ("latency_shapes: [1by8]", "evaluate: latency_shapes is '1by8'"),
+        ("latency_shapes: 1x17", "evaluate: 1x17 has sequences of 17 tokens; the model was made for 16"),
+        ("throughput_shape: [2, 17]", "evaluate: 2x17 has sequences of 17 tokens"),
+        ("splits: [exam]", "exam"),
+        ("probes: [nowhere]", "nowhere"),
+        ("top_k: [0]", "evaluate: top_k is 0"),
+    ],
+)
+def test_what_the_finalists_cannot_be_evaluated_on_is_named_before_anything_is_trained(
+    tmp_path: Path, tokens: Path, evaluate: str, words: str
+) -> None:
+    text = GRID.replace("learning_rate", "ratio_tolerance: 0.1, expansion_tolerance: 0.1, learning_rate")
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"{text}evaluate: {{{evaluate}}}\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        plan_only(SweepSettings(config=path, output_dir=tmp_path / "out", tokens=tokens))
+    assert words in caught.value.message
+    assert caught.value.line == 6
+
+
+def test_shapes_are_written_as_on_the_command_line(read: Read) -> None:
+    config = read(GRID + "evaluate: {latency_shapes: [1x8, 2x16], memory_shape: 4x16}\n")
+    assert config.evaluate == {"latency_shapes": [[1, 8], [2, 16]], "memory_shape": [4, 16]}
+
+
 def test_no_tokens(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(GRID, encoding="utf-8")

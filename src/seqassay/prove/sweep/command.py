@@ -17,18 +17,17 @@ from typing import Any
 
 import torch
 
-from seqassay.config import resolve_settings, settings_as_json
+from seqassay.config import settings_as_json
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors
 from seqassay.engine.precision import resolve_device
 from seqassay.errors import StoppedError, UsageError
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
-from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.prove.sweep.config import SweepConfig, read_config
 from seqassay.prove.sweep.decide import decide
 from seqassay.prove.sweep.engines import Engine, local_engine
 from seqassay.prove.sweep.outputs import OUTPUTS, write_outputs
-from seqassay.prove.sweep.plan import Planned, Task, plan_sweep, task_of
+from seqassay.prove.sweep.plan import Planned, Task, evaluation_of, plan_sweep, task_of
 from seqassay.prove.sweep.profile import PROFILE_FILE, profile_finalists
 from seqassay.prove.sweep.record import FORMAT, KIND, SWEEP_FILE, VERSION, check_record
 from seqassay.prove.sweep.results import Run, Stage
@@ -164,12 +163,9 @@ def _train_finalists(work: _Work, selection: Selection) -> list[tuple[Task, Run]
 
 def _profile(work: _Work, finals: Sequence[tuple[Task, Run]]) -> None:
     """Speed and memory of the finalists, measured together when nothing else of the sweep runs."""
-    settings = resolve_settings(
-        LmEvaluateSettings,
-        {**work.config.evaluate, "checkpoint": Path(), "inputs": [str(work.tokens.folder)], "output_dir": Path(),
-         "device": work.settings.device, "threads": work.more["threads"]},
-        {},
-    )  # fmt: skip
+    settings = evaluation_of(
+        work.config.evaluate, work.tokens.folder, device=work.settings.device, threads=work.more["threads"]
+    )
     measure = functools.partial(profile_finalists, finals, settings, work.settings.output_dir.absolute())
     measured = work.engine.call(measure, work.progress)
     work.runs = [run for run in work.runs if run.stage != "final"] + measured

@@ -51,6 +51,7 @@ EVALUATE_KEYS = frozenset(field.name for field in fields(LmEvaluateSettings)) - 
 _SECTIONS = ("defaults", "axes", "experiments", "baseline", "evaluate")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 reads 1e-3 as text
+_SHAPE = re.compile(r"\d+x\d+")
 _LARGEST_WHOLE = 2**53  # below it every whole number is a float of its own
 _HINT = "docs/lm_sweep.md shows a whole file"
 
@@ -104,6 +105,7 @@ class SweepConfig:
 
     Attributes:
         evaluate: settings of `lm evaluate` for the finalists.
+        evaluate_line: where they stand in the file.
         axes: name → its values, in the order in which they stand in the file; at least two.
         experiments: at least two.
     """
@@ -112,6 +114,7 @@ class SweepConfig:
     sha256: str
     protocol: Protocol
     evaluate: Mapping[str, Any]
+    evaluate_line: int | None
     baseline: str
     axes: Mapping[str, tuple[AxisValue, ...]]
     experiments: tuple[Experiment, ...]
@@ -155,7 +158,8 @@ def read_config(path: Path) -> SweepConfig:
     given = {key: reader.value(node, key) for key, node in top.items() if key not in _SECTIONS}
     protocol = reader.checked(lambda: resolve_settings(Protocol, given, {}), root)
     defaults = reader.settings(top.get("defaults"), "defaults", MODEL_KEYS | TRAIN_KEYS)
-    evaluate = reader.settings(top.get("evaluate"), "evaluate", EVALUATE_KEYS)
+    evaluate = _with_shapes(reader.settings(top.get("evaluate"), "evaluate", EVALUATE_KEYS))
+    evaluate_line = top["evaluate"].start_mark.line + 1 if "evaluate" in top else None
     experiments = [
         *reader.grid(top.get("axes"), defaults),
         *reader.listed(top.get("experiments"), defaults),
@@ -169,7 +173,7 @@ def read_config(path: Path) -> SweepConfig:
     ]  # fmt: skip
     baseline = _baseline(reader, top.get("baseline"), experiments)
     sha256 = hashlib.sha256(content).hexdigest()
-    return SweepConfig(path, sha256, protocol, evaluate, baseline, axes, tuple(experiments))
+    return SweepConfig(path, sha256, protocol, evaluate, evaluate_line, baseline, axes, tuple(experiments))
 
 
 def as_keys(message: str) -> str:
@@ -302,6 +306,22 @@ class _Reader:
                 f"{name!r} cannot be an experiment's name", line, "letters, digits and . _ + = , - from a letter on"
             )
         return name
+
+
+def _with_shapes(evaluate: Mapping[str, Any]) -> dict[str, Any]:
+    """``1x128`` as on the command line: a pair of numbers."""
+
+    def pair(value: Any) -> Any:
+        return [int(part) for part in value.split("x")] if isinstance(value, str) and _SHAPE.fullmatch(value) else value
+
+    found = dict(evaluate)
+    for key in ("throughput_shape", "memory_shape"):
+        if key in found:
+            found[key] = pair(found[key])
+    if "latency_shapes" in found:
+        shapes = found["latency_shapes"]
+        found["latency_shapes"] = [pair(one) for one in ([shapes] if isinstance(shapes, str) else shapes or ())]
+    return found
 
 
 def _check_experiments(reader: _Reader, experiments: Sequence[Experiment], root: yaml.Node) -> None:

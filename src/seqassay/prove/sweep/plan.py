@@ -11,7 +11,10 @@ from typing import Any
 from seqassay.config import resolve_settings, settings_as_json
 from seqassay.errors import InputError, UsageError
 from seqassay.models.lm_plan import BudgetSettings, LmPlan, NoPlanError, ShapeSettings, plan_lm, plan_of_shape
+from seqassay.prove.lm.inputs import chosen_splits
+from seqassay.prove.lm.profiling import shapes_of
 from seqassay.prove.lm.settings import LmEvaluateSettings
+from seqassay.prove.lm.smallbench import read_sets
 from seqassay.prove.sweep.config import MODEL_KEYS, TRAIN_KEYS, Experiment, SweepConfig, as_keys
 from seqassay.prove.sweep.results import AxisValue, Stage
 from seqassay.text.token_files import TokenFiles
@@ -125,7 +128,19 @@ def plan_sweep(config: SweepConfig, files: TokenFiles) -> tuple[Planned, ...]:
     if without:
         raise _no_plans(config, without, files.vocab_size)
     _check_apart(config, planned)
+    _check_evaluation(config, planned, files)
     return tuple(planned)
+
+
+def evaluation_of(asked: Mapping[str, Any], tokens: Path, **more: Any) -> LmEvaluateSettings:
+    """How models are evaluated and profiled, of which there is none yet.
+
+    Args:
+        asked: the file's section ``evaluate``.
+        more: fields of `LmEvaluateSettings` in its place.
+    """
+    given = {**asked, "checkpoint": Path(), "inputs": [str(tokens)], "output_dir": Path(), **more}
+    return resolve_settings(LmEvaluateSettings, given, {})
 
 
 def task_of(
@@ -148,11 +163,9 @@ def task_of(
     asked = dict(config.evaluate)
     if stage == "ranking":  # the same text in the same windows, and nothing beside it
         asked = {key: value for key, value in asked.items() if key in _SCORING} | {"splits": ["valid"], "top_k": []}
-    evaluate = resolve_settings(
-        LmEvaluateSettings,
-        {**asked, "checkpoint": train.output_dir / "best", "inputs": [str(tokens)], "skip_profiling": True,
-         "output_dir": folder / name / "evaluation", "device": train.device, "threads": train.threads, "force": True},
-        {},
+    evaluate = evaluation_of(
+        asked, tokens, checkpoint=train.output_dir / "best", output_dir=folder / name / "evaluation",
+        device=train.device, threads=train.threads, skip_profiling=True, force=True,
     )  # fmt: skip
     return Task(
         planned.name, planned.experiment.axes, stage, seed, folder / name, name, planned.model, train, evaluate,
@@ -206,6 +219,20 @@ def _check_apart(config: SweepConfig, planned: Sequence[Planned]) -> None:
                 config, one.experiment, f"comes to the same model and training as {same.name!r}",
                 "set them further apart, or lower expansion_tolerance or ratio_tolerance",
             )  # fmt: skip
+
+
+def _check_evaluation(config: SweepConfig, planned: Sequence[Planned], files: TokenFiles) -> None:
+    """What the finalists are evaluated on is there, before hours of training."""
+    try:
+        settings = evaluation_of(config.evaluate, files.folder)
+        chosen_splits(files, settings.splits)
+        for one in planned:
+            shapes_of(settings, one.model.config.context)
+        if settings.asks_probes:
+            read_sets(settings)
+    except (UsageError, InputError) as error:
+        message = f"evaluate: {as_keys(error.message)}"
+        raise InputError(message, path=config.path, line=config.evaluate_line, hint=error.hint) from error
 
 
 def _no_plans(config: SweepConfig, without: Sequence[tuple[Experiment, NoPlanError]], vocab_size: int) -> InputError:
