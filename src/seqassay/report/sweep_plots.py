@@ -88,10 +88,11 @@ def _fronts(record: Mapping[str, Any]) -> Figure | None:
     for panel, (stage, cost) in zip(figure.subplots(1, len(wanted), squeeze=False)[0], wanted, strict=True):
         found, named = places(record, cost, stage), highlighted(record)
         front = [place for place in found if place.is_on_front]
-        panel.step(
-            [place.cost for place in front], [place.perplexity for place in front], where="post", color=_OTHERS, lw=1,
-            ls="--", label="front: nothing is better in both",
-        )  # fmt: skip
+        if len(front) > 1:
+            panel.step(
+                [place.cost for place in front], [place.perplexity for place in front], where="post", color=_OTHERS,
+                lw=1, ls="--", label="front: nothing is better in both",
+            )  # fmt: skip
         for place in found:
             is_named = place.experiment in named
             i = named.index(place.experiment) if is_named else 0

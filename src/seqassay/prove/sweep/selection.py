@@ -91,7 +91,9 @@ def _best_along(axis: str, done: Sequence[Run], start: Run) -> Choice:
     candidates = _along(axis, done, start)
     best, tie = _best(candidates)
     own = ", the baseline's own" if best.experiment == start.experiment else ""
-    reason = f"{axis} {best.axes[axis]}{own}: the lowest perplexity of {len(candidates)} along this axis{tie}"
+    reason = (
+        f"{axis} {best.axes[axis]}{own}: the lowest perplexity of {len(candidates)} that finished along this axis{tie}"
+    )
     return _choice(best, reason, axis=axis, among=len(candidates))
 
 

@@ -163,24 +163,27 @@ def _front(content: Mapping[str, Any], cost: str, stage: str) -> list[Drawing]:
         return []
     names, made_of = labels(content)
     named = highlighted(content)
-    front = [place for place in found if place.is_on_front]
-    steps = [(place.cost, place.perplexity) for place in front]
-    corners = [(x, y) for (_, y), (x, _) in itertools.pairwise(steps)]
-    stairs = sorted([*steps, *corners], key=lambda point: (point[0], -point[1]))
-    series = [Series("front: nothing is better in both", stairs, color=_OTHERS)]
+    front = [(place.cost, place.perplexity) for place in found if place.is_on_front]
+    corners = [(x, y) for (_, y), (x, _) in itertools.pairwise(front)]
+    stairs = sorted([*front, *corners], key=lambda point: (point[0], -point[1]))
+    series = [Series("front: nothing is better in both", stairs, color=_OTHERS)] if corners else []
     for place in found:
         is_named = place.experiment in named
         color = named.index(place.experiment) % _OTHERS if is_named else _OTHERS
-        band = [(place.cost, place.perplexity - place.sd, place.perplexity + place.sd)] if place.sd else []
-        label = [names[place.experiment]] if is_named or place.is_on_front else []
+        name = names[place.experiment]
         series.append(
-            Series("", [(place.cost, place.perplexity)], band, marked=True, joined=False, color=color, labels=label)
-        )
+            Series(
+                name if is_named else "", [(place.cost, place.perplexity)],
+                [(place.cost, place.perplexity - place.sd, place.perplexity + place.sd)] if place.sd else [],
+                marked=True, joined=False, color=color, labels=[name] if place.is_on_front and not is_named else [],
+            )
+        )  # fmt: skip
+    alone = "" if corners else f" {next(names[p.experiment] for p in found if p.is_on_front)} beats all others in both."
     costs = [place.cost for place in found]
     title = f"{COSTS[cost].capitalize().replace('flop', 'FLOP')} against perplexity, {stage}"
     made = f" Names: {made_of}." if made_of else ""
     chart = lines(
-        title, f"Means over the seeds; smaller is better in both. Finalists are coloured.{made}", series,
+        title, f"Means over the seeds; smaller is better in both.{alone} Finalists are coloured.{made}", series,
         x_label=COSTS[cost], y_label=perplexity_label(content, stage), x_range=_range(costs, 0.12),
         y_range=_range([place.perplexity for place in found]),
     )  # fmt: skip
