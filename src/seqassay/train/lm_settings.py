@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seqassay.config import option_name
+from seqassay.config import check_at_least, option_name
 from seqassay.errors import UsageError
 from seqassay.text.windows import Order
 
@@ -76,6 +76,7 @@ class LmTrainSettings:
             value = getattr(self, name)
             if value is not None and not (value >= 0 and math.isfinite(value)):
                 raise UsageError(f"{option_name(name)} is {value:g}; it has to be at least 0")
+        check_at_least(self, seed=0, batch=1, accumulate=1, steps=1, token_budget=1, threads=1, devices=1)
         if (self.steps is None) == (self.token_budget is None):
             raise UsageError("how long to train: give --steps or --token-budget, one of them")
         if self.tracking is not None and "mlflow" not in self.loggers:
