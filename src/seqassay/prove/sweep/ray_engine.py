@@ -45,9 +45,12 @@ class RayTune:
             }
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **more)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"Ray cannot be reached: {str(error).splitlines()[0]}", hint="see --ray-address"
+        except Exception as error:  # Ray raises Exception itself
+            ray.shutdown()
+            what = "cannot be started" if address is None else f"cannot be reached at {address}"
+            raise SeqassayError(
+                f"Ray {what}: {str(error).strip().splitlines()[0]}",
+                hint="Ray gives up after 30 s, which a busy machine may need longer than: try again, or --engine local",
             ) from error
         n_gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
         self._gpus = 0 if device == "cpu" else int(min(1, n_gpus))
