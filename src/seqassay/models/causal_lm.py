@@ -195,6 +195,7 @@ class CausalLm(nn.Module):
         self.layers = nn.ModuleList(CausalLmLayer(config) for _ in range(config.n_layers))
         self.final_norm = make_norm(config)
         self.head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self._rotary_kept: tuple[Tensor, bool, tuple[Tensor, Tensor] | None] | None = None
 
     @property
     def head_weight_VD(self) -> Tensor:
@@ -300,7 +301,7 @@ class CausalLm(nn.Module):
         self, tokens_T: Tensor, layout: PackedLayout, kept_T: Tensor | None = None, *, kernel: Kernel
     ) -> Tensor:
         hidden_TD = self._embed(tokens_T, layout.positions_T)
-        rotary = self._rotary(layout.positions_T, layout.max_length)
+        rotary = self._rotary_of(layout)
         dropout = self.dropout if self.training else 0.0
         if dropout:
             hidden_TD = F.dropout(hidden_TD, dropout)
@@ -326,6 +327,15 @@ class CausalLm(nn.Module):
         # The filler that `run_on_cores` puts in, and nothing else, may be longer than the context.
         place_TD: Tensor = self.embed_positions(positions_T.clamp(max=self.config.context - 1))
         return hidden_TD + place_TD
+
+    def _rotary_of(self, layout: PackedLayout) -> tuple[Tensor, Tensor] | None:
+        """As `_rotary`; in training made once, as all batches have one layout there."""
+        if not torch.is_grad_enabled():
+            return self._rotary(layout.positions_T, layout.max_length)
+        key = (layout.positions_T, torch.is_autocast_enabled(layout.positions_T.device.type))
+        if self._rotary_kept is None or self._rotary_kept[0] is not key[0] or self._rotary_kept[1] != key[1]:
+            self._rotary_kept = (*key, self._rotary(layout.positions_T, layout.max_length))
+        return self._rotary_kept[2]
 
     def _rotary(self, positions_T: Tensor, n_positions: int) -> tuple[Tensor, Tensor] | None:
         """Cosines and signed sines for `rotate`, ``[T, K]``; angles in float32."""

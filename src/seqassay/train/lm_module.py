@@ -80,6 +80,7 @@ class LmModule(pl.LightningModule):
         self.unread: list[tuple[int, Tensor, Tensor]] = []  # step, loss, gradient norm: not looked at yet
         self._micro_losses: list[Tensor] = []
         self._layout: PackedLayout | None = None
+        self._parameters_to_clip = list(model.parameters())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW (Loshchilov and Hutter 2019); decay on matrices only; the rate is set before every step."""
@@ -112,7 +113,7 @@ class LmModule(pl.LightningModule):
     ) -> None:
         """Clip by norm, and keep the norm that there was."""
         del optimizer, gradient_clip_val, gradient_clip_algorithm
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters_to_clip, self.settings.clip)
         losses = self._micro_losses
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
         self.unread.append((self.global_step, loss, norm.detach()))
