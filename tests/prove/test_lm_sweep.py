@@ -39,9 +39,9 @@ experiments:
 - {name: wide, overrides: {d_ff: 96}}
 - {name: slow, overrides: {learning_rate: 1e-6}}
 - {name: wild, overrides: {learning_rate: 1e30}}
-evaluate: {splits: [test], top_k: [], skip_profiling: true}
+evaluate: {splits: [test], top_k: [], latency_shapes: [1x8], latency_runs: 10, skip_throughput: true, skip_memory: true}
 """
-OF_THE_CLOCK = {"training_wall_s", "training_tokens_per_s"}
+OF_THE_CLOCK = {"training_wall_s", "training_tokens_per_s", "latency_ms", "latency_sd_ms"}
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,8 @@ def test_figures_are_those_of_the_parts(reference: Path) -> None:
     multiplied = vocab * 16 + 4 * 16 * 16 + 3 * 16 * 96
     assert figures["training_flop"] == 1024 * (6 * multiplied + 12 * 16 * 16)
     assert figures["embedding_parameters"] == vocab * 16
+    assert figures["latency_ms"] > 0
+    assert figures["peak_memory_bytes"] is None
 
 
 def test_the_same_command_does_nothing_twice_but_what_failed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,7 +102,9 @@ class Task:
         train = {k: v for k, v in settings_as_json(self.train).items() if k not in _FREE}
         evaluate = {k: v for k, v in settings_as_json(self.evaluate).items() if k not in _FREE}
         kept = {"experiment": self.experiment, "stage": self.stage, "seed": self.seed, "baseline": self.baseline}
-        return {**kept, "model": asdict(self.model.config), "train": train, "evaluate": evaluate, **files}
+        said = {**kept, "model": asdict(self.model.config), "train": train, "evaluate": evaluate, **files}
+        as_written: dict[str, Any] = json.loads(json.dumps(said))  # shapes are tuples here, lists in a file
+        return as_written
 
     @property
     def n_tokens(self) -> int:

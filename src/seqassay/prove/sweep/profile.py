@@ -6,6 +6,7 @@ when its turn came. Timing is that of `lm evaluate`.
 
 from __future__ import annotations
 
+import json
 import random
 import statistics
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,7 @@ def profile_finalists(
     device = resolve_device(settings.device)
     asked = {name: settings_as_json(settings)[name] for name in _ASKED}
     identity = {"runs": [task.name for task, _ in done], "device": device_name(device), "parts": parts, **asked}
+    identity = json.loads(json.dumps(identity))  # shapes are tuples here, lists in the file
     place = folder / PROFILE_FILE
     said = read_json(place) if place.is_file() else {}
     if said.get("identity") != identity:
