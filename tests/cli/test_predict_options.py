@@ -33,6 +33,7 @@ OPTIONS = [
     "--resume",
     "--shard-size",
     "--threads",
+    "--threshold",
     "--verbose",
     "-h",
     "-m",

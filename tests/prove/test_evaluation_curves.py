@@ -74,6 +74,7 @@ def record_of(curves: dict[str, Any]) -> dict[str, Any]:
         "curves": curves,
         "identity": {"bundle": {"name": "a $x^2$ " + "long" * 20}},
         "scored": {"scored": 500},
+        "method": {"threshold": "argmax"},
         "test_set": {"sequences": 510, "genomes": 40},
         "calibration": {"viral_share": 0.5, "calibrated": True},
         "comparison": None,
@@ -83,6 +84,8 @@ def record_of(curves: dict[str, Any]) -> dict[str, Any]:
 def test_a_picture_of_defined_undefined_and_compared_curves(curves: dict[str, Any]) -> None:
     record = record_of(curves)
     alone = draw_validation(record)
+    by_length = {"lengths": [150, 300], "framed": [0.6, 0.5], "unframed": [0.7, 0.6]}
+    assert draw_validation({**record, "method": {"threshold": by_length}}) != alone
     compared = draw_validation({**record, "comparison": {"baseline": {"name": "b"}, "baseline_curves": curves}})
     undefined = draw_validation(record_of({**curves, **curves_of(np.ones(3, np.int64), np.array([0.1, 0.2, 0.3]))}))
     assert alone[:8] == compared[:8] == undefined[:8] == PNG
