@@ -265,7 +265,8 @@ def mlflow_experiment(uri: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # says every table that it makes
+    # It says every table that it makes, and prints the trace of an error that it raises as well.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     is_file = uri.startswith("sqlite:///")
     place = Path(uri.removeprefix("sqlite:///")).parent
     if is_file:
