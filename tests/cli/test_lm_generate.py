@@ -73,7 +73,7 @@ def test_texts_are_printed_and_written(lm: Any, models: Path) -> None:
         assert row["log_prob"] == pytest.approx(sum(row["token_log_probs"]), abs=1e-4) and row["log_prob"] < 0
     found, speed = record["continuations"], record["speed"]
     assert found["n"] == sum(found["ended"].values()) == 3
-    assert found["tokens"] == speed["decode"]["tokens"] == sum(len(row["tokens"]) for row in rows)
+    assert found["tokens"] == speed["decode"]["tokens"] + found["n"] == sum(len(row["tokens"]) for row in rows)
     assert speed["prefill"]["tokens"] == record["prompts"]["tokens"] == sum(row["prompt_tokens"] for row in rows)
     assert record["method"]["stop_ids"] == [tokenizer.separator.id] and record["guards"][0]["value"] < 1e-3
     assert "=== prompt 2 ===\nIt\nsaw" in Path("out/continuations.txt").read_text()
@@ -118,6 +118,14 @@ def test_what_does_not_fit_is_said(lm: Any) -> None:
     assert "goes on with the newest 12 tokens alone (3 times in all)" in said
     code, shown, said = lm("generate", "characters", "The cat", "--max-new-tokens", 40, "--full-context", "stop")
     assert len(shown.rstrip("\n")) <= 25 and "ended by the context of 24 tokens: 1 of 1" in said
+
+
+def test_a_speed_of_no_step_is_undefined(lm: Any) -> None:
+    code, _, said = lm("generate", "bytes", "The cat", "--max-new-tokens", 1, "-o", "one")
+    assert code == 0, said
+    speed = json.loads(Path("one/metrics.json").read_text())["speed"]
+    assert speed["decode"] is None and speed["prefill"]["tokens_per_s"] > 0
+    assert "undefined" in Path("one/reports/lm_generation.md").read_text()
 
 
 def test_what_ends_a_continuation(lm: Any, models: Path) -> None:

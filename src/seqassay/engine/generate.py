@@ -90,7 +90,8 @@ class Continuation:
 class Timing:
     """Seconds from an idle device to an idle device, of every batch's prompts and of every step, and their tokens.
 
-    A step chooses one token for each continuation in work, and reads it where another is to follow.
+    Each continuation's first token is chosen from what the model says of its prompt, and belongs to the prompts' time.
+    A step reads the newest token of each continuation in work and chooses the next.
     """
 
     prefill_s: list[float] = field(default_factory=list)
@@ -225,15 +226,25 @@ class _Batch:
         self._cache = KeyValueCache(model.config, len(prompts), room, device=weight.device, dtype=weight.dtype)
 
     def read_prompts(self) -> int:
-        """Read every prompt once; returns their tokens."""
+        """Read every prompt once, and choose the first token of every continuation; returns the prompts' tokens."""
         self._logits_SV = self._read(self._kept, list(range(len(self._kept))))
         if self._decoding.samples > 1:
             self._logits_SV = self._logits_SV.repeat_interleave(self._decoding.samples, 0)
             self._take_rows()
+        self._choose()
         return sum(map(len, self._kept))
 
     def step(self) -> int:
-        """Choose the next token of every continuation, and read it where more are to come; returns how many."""
+        """Read the newest token of every continuation in work, and choose the next; returns how many."""
+        n = len(self.in_work)
+        if 2 * n <= len(self._cache.n_tokens_S):  # copying the rest costs less than dragging all along
+            self._take_rows()
+        self._logits_SV = self._read([s.unread for s in self.in_work], [s.row for s in self.in_work])
+        self._choose()
+        return n
+
+    def _choose(self) -> None:
+        """The next token of every continuation in work, and which of them go on."""
         chosen = self.in_work
         uniforms_S = np.array([sequence.uniforms[len(sequence.tokens)] for sequence in chosen])
         tokens_S, log_probs_S = choose(self._logits_SV, self._decoding, uniforms_S)
@@ -244,13 +255,6 @@ class _Batch:
             if sequence.ended is None:
                 self._go_on(sequence, token)
         self.in_work = [sequence for sequence in chosen if sequence.ended is None]
-        if self.in_work:
-            if 2 * len(self.in_work) <= len(
-                self._cache.n_tokens_S
-            ):  # copying the rest costs less than dragging all along
-                self._take_rows()
-            self._logits_SV = self._read([s.unread for s in self.in_work], [s.row for s in self.in_work])
-        return len(chosen)
 
     def _end(self, sequence: _Sequence) -> Ended | None:
         if sequence.tokens[-1] in self._decoding.stop_ids:

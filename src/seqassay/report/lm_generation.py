@@ -74,7 +74,9 @@ _HEADER = ("", "tokens/s", "tokens", "seconds", "median", "p95")
 
 def _speed(speed: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [
-        (
+        (name, "undefined", "0", "–", "–", "–")
+        if rate is None
+        else (
             f"{name} ({rate['of']}: {rate['n']:,})",
             f"{rate['tokens_per_s']:,.0f}",
             f"{rate['tokens']:,}",

@@ -47,10 +47,13 @@ def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def speed(timing: Timing) -> dict[str, Any]:
-    """Tokens per second of reading prompts and of decoding, each over all that was done, with its parts' spread."""
+    """Tokens per second of reading prompts (and choosing first tokens) and of decoding, with their parts' spread.
+
+    Decoding is None where every continuation ended with its first token.
+    """
     return {
         "prefill": _rate(timing.prefill_tokens, timing.prefill_s, "batches"),
-        "decode": _rate(timing.decode_tokens, timing.decode_s, "steps"),
+        "decode": _rate(timing.decode_tokens, timing.decode_s, "steps") if timing.decode_s else None,
     }
 
 
@@ -105,13 +108,16 @@ def check_record(record: Mapping[str, Any]) -> None:
     found, prompts, method = record["continuations"], record["prompts"], record["method"]
     if found["n"] != prompts["n"] * method["samples"] or sum(found["ended"].values()) != found["n"]:
         raise SeqassayError(f"{found['n']} continuations of {prompts['n']} prompts, ended: {found['ended']}")
-    if record["speed"]["decode"]["tokens"] != found["tokens"]:
-        raise SeqassayError(f"{record['speed']['decode']['tokens']} tokens were timed, and {found['tokens']} chosen")
+    decoded, after_first = (record["speed"]["decode"] or {"tokens": 0})["tokens"], found["tokens"] - found["n"]
+    if decoded != after_first:
+        raise SeqassayError(f"{decoded} tokens were timed, and {after_first} chosen after the first ones")
     if record["speed"]["prefill"]["tokens"] != prompts["tokens"] - prompts["cut_tokens"]:
         raise SeqassayError(f"{record['speed']['prefill']['tokens']} tokens of prompts were timed: not those read")
     if found["tokens_max"] > method["max_new_tokens"]:
         raise SeqassayError(f"a continuation has {found['tokens_max']} tokens, above {method['max_new_tokens']}")
     for name, rate in record["speed"].items():
+        if rate is None:
+            continue
         if not math.isclose(rate["tokens_per_s"] * rate["wall_s"], rate["tokens"], rel_tol=1e-9):
             raise SeqassayError(
                 f"{name}: {rate['tokens_per_s']} tokens/s is not {rate['tokens']} in {rate['wall_s']} s"
