@@ -143,7 +143,7 @@ def test_operations_are_those_that_pytorch_counts(
     lengths: list[int], exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With gradients, and without the fused attention, all are plain products, which PyTorch's own counter sees."""
-    monkeypatch.setattr("seqassay.models.attention._products_beat_sdpa", lambda _: True)
+    monkeypatch.setattr("seqassay.models.attention._products_beat_sdpa", lambda _, causal: True)
     model = Esm2(Esm2Config(2, 16, 2)).eval()
     token_lengths = sorted(length + 2 for length in lengths)
     with FlopCounterMode(display=False) as counter:
