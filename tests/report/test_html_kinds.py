@@ -42,7 +42,7 @@ def example(kind: str, *, null: bool) -> dict[str, Any]:
             found = {key: of(value) for key, value in part.get("properties", {}).items()}
             rest = part.get("additionalProperties") or {}
             found |= {key: of(rest) for key in part.get("required", ()) if key not in found}
-            return found or {"name": of(rest) for _ in range(part.get("minProperties", 0))}
+            return found or ({"name": of(rest)} if part.get("minProperties") else {})
         if name == "array":
             return [of(part.get("items", {"type": "integer"})) for _ in range(max(1, part.get("minItems", 1)))]
         least = max(part.get("minimum", 0), 1 if "exclusiveMinimum" in part else 0)
