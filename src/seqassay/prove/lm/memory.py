@@ -8,13 +8,9 @@ well.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +22,11 @@ from seqassay.measure.monitor import peak_memory_bytes
 from seqassay.measure.progress import RunProgress
 from seqassay.models.causal_lm import CausalLm
 from seqassay.models.lm_files import load_lm
+from seqassay.prove.child_process import child_process, end_with_parent
 from seqassay.prove.lm.profiling import LmBench, check_shape_fits
 from seqassay.prove.lm.settings import LmEvaluateSettings, Shape, shape_name
 
-_PARENT_GONE = 3
-_PATIENCE_S = 5.0
+_MODULE = "seqassay.prove.lm.memory"  # `__name__` is another where it runs as the child
 _LAST_LINES = 3  # of what a process said before it ended by itself
 
 
@@ -81,7 +77,7 @@ def _run(job: Mapping[str, Any]) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="seqassay-") as folder:
         path, result_path, said_path = (Path(folder) / name for name in ("job.json", "result.json", "said.txt"))
         path.write_text(json.dumps({**job, "result": str(result_path)}), encoding="utf-8")
-        with _process(path, said_path) as process:
+        with said_path.open("wb") as said_file, child_process(_MODULE, path, said_file) as process:
             process.wait()
         if not result_path.is_file():
             lines = said_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -98,31 +94,9 @@ def _run(job: Mapping[str, Any]) -> dict[str, float]:
     return result
 
 
-@contextmanager
-def _process(job: Path, said_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The process of a job, out of reach of the terminal's Ctrl-C; it does not outlive the block."""
-    with said_path.open("wb") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "seqassay.prove.lm.memory", str(job)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
-        )  # fmt: skip
-        try:
-            yield process
-        finally:
-            if process.stdin is not None:
-                process.stdin.close()
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(_PATIENCE_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-
-
 def main() -> None:
     """Load, run once, and write down what it took."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     Path(job["result"]).write_text(json.dumps(_result(job)), encoding="utf-8")
 
@@ -161,12 +135,6 @@ def _measured(job: Mapping[str, Any]) -> dict[str, float]:
             "cuda_reserved_bytes": torch.cuda.memory_reserved(device),
         }
     return found
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1024):
-        pass
-    os._exit(_PARENT_GONE)
 
 
 if __name__ == "__main__":

@@ -12,21 +12,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqassay.prove.child_process import end_with_parent
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PARENT_GONE = 3
 _MORE_ROOM = "make room, or choose a smaller --batch or --shard-size"
 
 
 def main() -> None:
     """Do the job and write what came out beside it; a failure the user can act on is part of that."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     path = Path(sys.argv[1])
     job = json.loads(path.read_text(encoding="utf-8"))
     if job["cores"] is not None and hasattr(os, "sched_setaffinity"):
@@ -102,12 +102,6 @@ def _seconds(run: Callable[[], object]) -> float:
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 1024):
-        pass
-    os._exit(PARENT_GONE)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from seqassay.errors import ResourceError, SeqassayError, UsageError
 from seqassay.models.bundle import Bundle
 from seqassay.predict.folder import RUN_RECORD
+from seqassay.prove.child_process import child_process
 from seqassay.prove.pipeline.cases import Setup
 from seqassay.prove.pipeline.reference_files import ReferenceFiles
 from seqassay.prove.pipeline.settings import PipelineSettings
@@ -23,7 +21,6 @@ from seqassay.prove.pipeline.workload import Workload
 
 TABLE = "prediction_results.txt"
 _LAST_LINES = 3  # of what a process said before it ended by itself
-_PATIENCE_S = 5.0
 
 
 class Runner:
@@ -62,7 +59,7 @@ class Runner:
         job_path.write_text(json.dumps(job), encoding="utf-8")
         began = time.perf_counter()
         said_path = self._scratch / "said.txt"
-        with said_path.open("wb") as said, _process(job_path, said) as process:
+        with said_path.open("wb") as said, child_process("seqassay.prove.pipeline.child", job_path, said) as process:
             process.wait()
         process_s = time.perf_counter() - began
         if not result_path.is_file():
@@ -114,27 +111,6 @@ def error_of(failure: Mapping[str, Any]) -> SeqassayError:
     """The error that ended a run, of the class that its exit code stands for."""
     classes = {error.exit_code: error for error in (SeqassayError, UsageError, ResourceError)}
     return classes.get(failure["exit_code"], SeqassayError)(failure["error"], hint=failure["hint"])
-
-
-@contextmanager
-def _process(job: Path, said: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """The process of a job, out of reach of the terminal's Ctrl-C; it does not outlive the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "seqassay.prove.pipeline.child", str(job)],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _ending(status: int) -> str:
