@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import yaml
 
 from seqassay.errors import InputError
 from seqassay.prove.gates.criteria import CRITERIA, KINDS, NOT_FIGURES
+from seqassay.prove.yaml_lines import YamlLines
 
 BOUNDS = {"at_least": ">=", "at_most": "<=", "above": ">", "below": "<"}
 _KEYS = ("metric", "record", *BOUNDS)
@@ -51,65 +50,31 @@ def read_gates(path: Path) -> GatesFile:
     Raises:
         InputError: names the file and the line.
     """
-    try:
-        content = path.read_bytes()
-        root = yaml.compose(content.decode("utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise InputError(f"cannot read the gates file: {error.strerror}", path=path) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8: {error}", path=path) from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise InputError(f"not YAML: {error.problem}", path=path, line=mark.line + 1 if mark else None) from error
-    except RecursionError as error:
-        raise InputError("is nested too deeply", path=path, hint=f"a gates file reads:\n{_EXAMPLE}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"not YAML: {' '.join(str(error).split())}", path=path) from error
+    reader = _Reader(path, f"a gates file reads:\n{_EXAMPLE}")
+    content, root = reader.compose("the gates file")
     if root is None:
-        raise InputError("holds no gates", path=path, hint=f"a gates file reads:\n{_EXAMPLE}")
-    reader = _Reader(path)
+        raise InputError("holds no gates", path=path, hint=reader.hint)
     top = dict(reader.items(root, "a gates file"))
     if list(top) != ["gates"]:
         stranger = next((name for name in top if name != "gates"), None)
         line = root.start_mark.line + 1 if stranger is None else top[stranger].start_mark.line + 1
         what = "has no list of gates" if stranger is None else f"{stranger!r} is not known"
-        raise InputError(what, path=path, line=line, hint=f"a gates file reads:\n{_EXAMPLE}")
+        raise InputError(what, path=path, line=line, hint=reader.hint)
     gates = tuple(reader.gate(name, node) for name, node in reader.items(top["gates"], "gates"))
     if not gates:
-        raise InputError("holds no gates", path=path, hint=f"a gates file reads:\n{_EXAMPLE}")
+        raise InputError("holds no gates", path=path, hint=reader.hint)
     return GatesFile(path, hashlib.sha256(content).hexdigest(), gates)
 
 
-class _Reader:
-    """Nodes of one file, with the lines that they stand at."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def error(self, message: str, node: yaml.Node, hint: str = "") -> InputError:
-        return InputError(message, path=self.path, line=node.start_mark.line + 1, hint=hint)
-
-    def items(self, node: yaml.Node, what: str) -> Iterator[tuple[str, yaml.Node]]:
-        """Names and what stands under them, each name once."""
-        if not isinstance(node, yaml.MappingNode):
-            raise self.error(f"{what}: not a list of 'name: …' lines", node, f"a gates file reads:\n{_EXAMPLE}")
-        seen: set[str] = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or not key.value.strip():
-                raise self.error(f"{what}: a name is missing", key)
-            if key.value in seen:
-                raise self.error(f"{what}: {key.value!r} stands there twice", key)
-            seen.add(key.value)
-            yield key.value, value
+class _Reader(YamlLines):
+    """Gates of a file."""
 
     def gate(self, name: str, node: yaml.Node) -> Gate:
         """One gate."""
         fields = dict(self.items(node, f"gate {name!r}"))
         for key, value in fields.items():
             if key not in _KEYS:
-                near = difflib.get_close_matches(key, _KEYS, n=1)
-                guess = f"did you mean {near[0]}? " if near else ""
-                raise self.error(f"gate {name!r}: {key!r} is not known", value, f"{guess}known: {', '.join(_KEYS)}")
+                raise self.unknown(key, _KEYS, f"gate {name!r}", value)
         bounds = [key for key in fields if key in BOUNDS]
         if len(bounds) != 1:
             found = " and ".join(bounds) or "none"

@@ -18,7 +18,6 @@ Keys of ``defaults``, ``axes`` and ``overrides`` are options of `lm build` and `
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import re
@@ -34,6 +33,7 @@ from seqassay.errors import InputError, UsageError
 from seqassay.models.lm_plan import BudgetSettings, ShapeSettings
 from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.prove.sweep.results import AxisValue
+from seqassay.prove.yaml_lines import YamlLines
 
 MODEL_KEYS = frozenset(field.name for c in (BudgetSettings, ShapeSettings) for field in fields(c)) - {"vocab_size"}
 # The sweep sets the rest itself: budgets, seeds, kill rule, places.
@@ -135,26 +135,15 @@ def read_config(path: Path) -> SweepConfig:
     Raises:
         InputError: names the file and the line.
     """
-    reader = _Reader(path)
-    try:
-        content = path.read_bytes()
-        root = yaml.compose(content.decode("utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise InputError(f"cannot read the sweep's file: {error.strerror}", path=path) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8: {error}", path=path) from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise InputError(f"not YAML: {error.problem}", path=path, line=mark.line + 1 if mark else None) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"not YAML: {' '.join(str(error).split()) or 'nested too deeply'}", path=path) from error
+    reader = _Reader(path, _HINT)
+    content, root = reader.compose("the sweep's file")
     if root is None:
         raise InputError("is empty", path=path, hint=_HINT)
     top = dict(reader.items(root, "the file"))
     known = (*(f.name for f in fields(Protocol)), *_SECTIONS)
     for key, node in top.items():
         if key not in known:
-            raise reader.unknown(key, known, "the file", node)
+            raise reader.unknown(key, sorted(known), "the file", node)
     given = {key: reader.value(node, key) for key, node in top.items() if key not in _SECTIONS}
     protocol = reader.checked(lambda: resolve_settings(Protocol, given, {}), root)
     defaults = reader.settings(top.get("defaults"), "defaults", MODEL_KEYS | TRAIN_KEYS)
@@ -181,20 +170,8 @@ def as_keys(message: str) -> str:
     return re.sub(r"--([a-z][a-z0-9-]+)", lambda match: match[1].replace("-", "_"), message)
 
 
-class _Reader:
-    """Nodes of one file, with the lines that they stand at."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def error(self, message: str, node: yaml.Node | int, hint: str = "") -> InputError:
-        line = node if isinstance(node, int) else node.start_mark.line + 1
-        return InputError(message, path=self.path, line=line, hint=hint)
-
-    def unknown(self, key: str, known: Sequence[str] | frozenset[str], what: str, node: yaml.Node) -> InputError:
-        near = difflib.get_close_matches(key, sorted(known), n=1)
-        guess = f"did you mean {near[0]}? " if near else ""
-        return self.error(f"{what}: {key!r} is not known", node, f"{guess}known: {', '.join(sorted(known))}")
+class _Reader(YamlLines):
+    """Values and sections of a file."""
 
     def checked(self, make: Any, node: yaml.Node | int, what: str = "") -> Any:
         """What a function makes; its complaint about a setting comes with the line."""
@@ -202,19 +179,6 @@ class _Reader:
             return make()
         except UsageError as error:
             raise self.error(f"{what}{as_keys(error.message)}", node, error.hint) from error
-
-    def items(self, node: yaml.Node, what: str) -> Iterator[tuple[str, yaml.Node]]:
-        """Names and what stands under them, each name once."""
-        if not isinstance(node, yaml.MappingNode):
-            raise self.error(f"{what}: not a list of 'name: …' lines", node, _HINT)
-        seen: set[str] = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or not key.value.strip():
-                raise self.error(f"{what}: a name is missing", key)
-            if key.value in seen:
-                raise self.error(f"{what}: {key.value!r} stands there twice", key)
-            seen.add(key.value)
-            yield key.value, value
 
     def value(self, node: yaml.Node, what: str) -> Any:
         """A number, a text, a truth value, or a list of such."""
@@ -240,7 +204,7 @@ class _Reader:
         found = {}
         for key, value in self.items(node, what):
             if key not in known:
-                raise self.unknown(key, known, what, value)
+                raise self.unknown(key, sorted(known), what, value)
             found[key] = self.value(value, f"{what}.{key}")
         return found
 
@@ -251,7 +215,7 @@ class _Reader:
         axes: dict[str, list[AxisValue]] = {}
         for name, item in self.items(node, "axes"):
             if name not in MODEL_KEYS | TRAIN_KEYS:
-                raise self.unknown(name, MODEL_KEYS | TRAIN_KEYS, "axes", item)
+                raise self.unknown(name, sorted(MODEL_KEYS | TRAIN_KEYS), "axes", item)
             values = self.value(item, f"axes.{name}")
             if not isinstance(values, list) or any(isinstance(value, list) or value is None for value in values):
                 raise self.error(f"axes.{name}: is not a list of values", item, f"write {name}: [0.25, 0.35]")
@@ -280,7 +244,7 @@ class _Reader:
             parts = dict(self.items(item, what))
             for key, value in parts.items():
                 if key not in ("name", "inherit", "overrides"):
-                    raise self.unknown(key, ("name", "inherit", "overrides"), what, value)
+                    raise self.unknown(key, ("inherit", "name", "overrides"), what, value)
             if "name" not in parts:
                 raise self.error(f"{what}: has no name", item)
             name = self.name(str(self.value(parts["name"], what)), parts["name"].start_mark.line + 1)
