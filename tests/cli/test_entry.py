@@ -96,6 +96,26 @@ def test_memory_that_runs_out_anywhere_ends_with_4_and_a_sentence(
     assert said.startswith("seqassay: error: out of memory") and "smaller" in said
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux alone")
+def test_memory_that_runs_out_while_a_library_loads_ends_with_4_whatever_it_says() -> None:
+    code = (
+        "import resource, sys\n"
+        "class Small:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'seqassay.cli.main':\n"
+        "            used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "            resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20), resource.RLIM_INFINITY))\n"
+        "            raise SystemError('error return without exception set')\n"
+        "sys.meta_path.insert(0, Small())\n"
+        "from seqassay.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith("seqassay: error: out of memory (error return without exception set)\n")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), OSError(errno.ENOENT, "none")])
 def test_what_is_no_shortage_of_memory_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def failed(*_: object) -> None:

@@ -25,7 +25,7 @@ from seqassay.cli import (
     train,
     validate,
 )
-from seqassay.errors import ResourceError, SeqassayError, is_out_of_memory
+from seqassay.errors import SeqassayError
 
 EXIT_CODES = """Exit codes: 0 done, 1 failure, 2 bad usage or input, 3 stopped,
 4 out of memory or disk, 5 a gate failed."""
@@ -68,16 +68,6 @@ def main() -> None:
         build_app()()
     except SeqassayError as error:
         _end(error)
-    except (MemoryError, RuntimeError, OSError, ImportError) as error:
-        if not is_out_of_memory(error):
-            raise
-        said = " ".join(str(error).split())[:200]
-        _end(
-            ResourceError(
-                f"out of memory{f' ({said})' if said else ''}",
-                hint="give it smaller batches or a smaller model, or use a machine or device with more memory",
-            )
-        )
     except SystemExit as stop:
         if stop.code == _CTRL_C_OF_TYPER:
             raise KeyboardInterrupt from None
