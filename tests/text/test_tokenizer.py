@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from seqassay.errors import InputError, UsageError
 from seqassay.text.tokenizer import (
@@ -23,8 +24,9 @@ from seqassay.text.tokenizer import (
     TextTokenizer,
     UnknownCharacterError,
     load_tokenizer,
+    tokenizer_of,
 )
-from seqassay.text.tokenizer_training import character_tokenizer, train_bytes_bpe
+from seqassay.text.tokenizer_training import LONGEST_WORD_BYTES, character_tokenizer, train_bytes_bpe
 
 TEXT = "The cat sat on the mat. The dog sat on the log; the cat and the dog saw the hat on the mat.\n" * 3
 
@@ -44,6 +46,26 @@ def test_the_vocabulary_has_exactly_the_size(bpe: TextTokenizer) -> None:
 @given(text=st.text())
 def test_every_text_comes_back(bpe: TextTokenizer, text: str) -> None:
     assert bpe.decode(bpe.encode(text)) == text
+
+
+def test_words_too_long_to_learn_from_are_learnt_from_in_parts(bpe: TextTokenizer) -> None:
+    bases = "".join(random.Random(1).choices("ACGT", k=3 * LONGEST_WORD_BYTES))
+    parts = [bases[i : i + LONGEST_WORD_BYTES] for i in range(0, len(bases), LONGEST_WORD_BYTES)]
+    whole = train_bytes_bpe([bases], 300)
+    assert whole.digest == train_bytes_bpe(parts, 300).digest
+    assert whole.kind == "bytes-bpe"  # the parts are no part of the tokenizer
+    as_it_was = Tokenizer.from_str(bpe.to_json())
+    as_it_was.model = models.BPE()
+    trainer = trainers.BpeTrainer(
+        vocab_size=280,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    longest = "x" * LONGEST_WORD_BYTES
+    as_it_was.train_from_iterator([TEXT, longest], trainer)
+    assert train_bytes_bpe([TEXT, longest], 280).digest == tokenizer_of(as_it_was.to_str()).digest
 
 
 @settings(deadline=None)

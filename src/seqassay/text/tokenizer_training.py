@@ -19,13 +19,16 @@ N_BYTES = 256
 MIN_VOCAB_SIZE = N_BYTES + 1  # and the token that ends documents
 # A pair that a text holds once is a place, not a pattern.
 _MIN_PAIRS = 2
+# Merging within a word takes time quadratic in its length: 290 s for a word of 1 M bytes, 0.9 s in such parts.
+LONGEST_WORD_BYTES = 1000
 
 
 def train_bytes_bpe(pieces: Iterable[str], vocab_size: int) -> TextTokenizer:
     """Byte-level BPE with GPT-2's pattern; the vocabulary is ``<|endoftext|>`` (id 0), the 256 bytes, and the merges.
 
     The same text gives the same tokenizer, whatever the pieces and the number of threads: merges are chosen by count,
-    and among equals by the ids of the pair.
+    and among equals by the ids of the pair. A word of more than ``LONGEST_WORD_BYTES`` (a line of DNA) is learnt from
+    in parts of that length; text without such words gives the tokenizer that it would give anyway.
 
     Args:
         pieces: of the text; cut only where ``TextTokenizer.can_be_cut`` allows.
@@ -41,7 +44,8 @@ def train_bytes_bpe(pieces: Iterable[str], vocab_size: int) -> TextTokenizer:
             hint=f"byte-level BPE has {N_BYTES} bytes and {END_OF_TEXT}: give {MIN_VOCAB_SIZE} or more",
         )
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.FixedLength(LONGEST_WORD_BYTES)])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -51,6 +55,7 @@ def train_bytes_bpe(pieces: Iterable[str], vocab_size: int) -> TextTokenizer:
         show_progress=False,
     )
     _interruptibly(lambda: tokenizer.train_from_iterator(pieces, trainer=trainer))
+    tokenizer.pre_tokenizer = words
     found = tokenizer.get_vocab_size()
     if found != vocab_size:
         n_merges = found - MIN_VOCAB_SIZE
