@@ -151,7 +151,15 @@ def test_what_has_no_plan_is_named_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("evaluate", "words"),
     [
-        ("latency_shapes: [1by8]", "evaluate: latency_shapes is '1by8'"),
+        ("latency_shapes: [1by8]", "evaluate.latency_shapes: '1by8' is not sequences x tokens"),
+        ("latency_shapes: [1, 8]", "evaluate.latency_shapes: 1 is not sequences x tokens"),
+        ("latency_shapes: [[1, 8, 2]]", "evaluate.latency_shapes: [1, 8, 2] is not"),
+        ("latency_shapes: &a [*a]", "lists are nested too deeply"),
+        ("latency_shapes: []", "evaluate: nothing is named to measure"),
+        ("throughput_shape: 8", "evaluate.throughput_shape: 8 is not"),
+        ("context: 17", "evaluate: context is 17; the model was made for 16 tokens"),
+        ("stride: 17", "evaluate: stride is 17"),
+        ("top_k: [1, 500]", "evaluate: top_k is 500; the vocabulary has"),
         ("latency_shapes: 1x17", "evaluate: 1x17 has sequences of 17 tokens; the model was made for 16"),
         ("throughput_shape: [2, 17]", "evaluate: 2x17 has sequences of 17 tokens"),
         ("splits: [exam]", "exam"),
@@ -172,8 +180,10 @@ def test_what_the_finalists_cannot_be_evaluated_on_is_named_before_anything_is_t
 
 
 def test_shapes_are_written_as_on_the_command_line(read: Read) -> None:
-    config = read(GRID + "evaluate: {latency_shapes: [1x8, 2x16], memory_shape: 4x16}\n")
-    assert config.evaluate == {"latency_shapes": [[1, 8], [2, 16]], "memory_shape": [4, 16]}
+    wanted = {"latency_shapes": [[1, 8], [2, 16]], "memory_shape": [4, 16]}
+    assert read(GRID + "evaluate: {latency_shapes: [1x8, 2x16], memory_shape: 4x16}\n").evaluate == wanted
+    assert read(GRID + "evaluate: {latency_shapes: [[1, 8], [2, 16]], memory_shape: [4, 16]}\n").evaluate == wanted
+    assert read(GRID + "evaluate: {latency_shapes: 1x8}\n").evaluate == {"latency_shapes": [[1, 8]]}
 
 
 def test_no_tokens(tmp_path: Path) -> None:

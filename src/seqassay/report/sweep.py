@@ -48,7 +48,7 @@ def sweep_report(record: Mapping[str, Any], pictures: Sequence[str], why_no_pict
         "## What was asked",
         table(("", ""), [(name, escaped(text)) for name, text in words.asked(record)]),
         "## What ran",
-        f"{words.progress(record)}; {record['wall_s']:,.0f} s in the command that wrote this.",
+        f"{words.progress(record)}; {record['wall_s']:,.0f} s {words.wall_of(record)}.",
         "\n".join(unfinished) if unfinished else "None was killed, and none failed.",
         "## Ranking",
         "One seed: no difference here is known to be more than noise. It chooses finalists, and decides nothing.",

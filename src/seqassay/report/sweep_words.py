@@ -131,6 +131,22 @@ def asked(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def wall_of(record: Mapping[str, Any]) -> str:
+    """Which starts the sweep's wall time is of, and what of them it lacks."""
+    starts = record.get("starts")
+    if starts is None:
+        return "of the last start alone"
+    n, cut = starts["n"], starts["without_end"]
+    said = "in one start" if n == 1 else f"over {n} starts"
+    if cut:
+        each = "it counts" if cut == 1 else "they count"
+        said += (
+            f", {cut} of which noted no end (killed, or the disk was full): {each} up to the last mark, made every "
+            f"{starts['mark_every_s']:g} s"
+        )
+    return said + (", without earlier ones that were not noted" if starts["misses_earlier"] else "")
+
+
 def progress(record: Mapping[str, Any]) -> str:
     """How many runs there are, by stage and status."""
     parts = []

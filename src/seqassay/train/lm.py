@@ -93,7 +93,7 @@ def train_lm(
         with contextlib.nullcontext() if follows else only_writer(folder):
             if settings.force and not follows:
                 clear(folder)
-            before = read_before(folder, identity)
+            before = read_before(folder, identity, settings.baseline)
             if before is not None and before["status"] in ("done", "killed"):
                 return LmTraining(folder, before, was_done=True)
             return LmTraining(folder, _run(settings, start, rule, identity, callbacks, before, follows=follows))
@@ -275,8 +275,11 @@ def clear(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def read_before(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+def read_before(folder: Path, identity: dict[str, Any], baseline: str | None) -> dict[str, Any] | None:
     """The record of the training that is in the folder, of the same identity; None where there is none.
+
+    Args:
+        baseline: of the kill rule, as it was given.
 
     Raises:
         UsageError: it is of another identity; names what differs.
@@ -288,6 +291,9 @@ def read_before(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None
     there = before.get("identity")
     if before.get("format") != FORMAT or not isinstance(there, dict):
         raise UsageError(f"{path}: is not the record of a language model's training", hint="choose another folder")
+    if "baseline" in identity:
+        check_baseline(folder, there.get("baseline"), identity["baseline"], baseline)
+        there = {**there, "baseline": identity["baseline"]}
     if there != identity:
         name = next(key for key in identity if there.get(key) != identity[key])
         raise UsageError(
@@ -296,6 +302,34 @@ def read_before(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None
             hint="give the same settings to go on, choose another folder, or begin again with --force",
         )
     return before
+
+
+def check_baseline(folder: Path, there: Any, here: Any, given: str | None) -> None:
+    """A training goes on against the baseline that it began with.
+
+    Args:
+        there, here: in the identity of the training in the folder, and of the one that is asked for. Versions up to
+            0.1.0 wrote what was given, a curve's place for example.
+        given: the baseline of the one that is asked for.
+
+    Raises:
+        UsageError: the baseline is another.
+    """
+    if isinstance(there, str):
+        try:
+            there = {"curve_sha256": read_baseline(there).sha256}
+        except UsageError:
+            raise UsageError(
+                f"{folder}: holds a training whose baseline is known by its place alone, {there}, and is not there now",
+                hint="move it back there to go on, choose another folder, or begin again with --force",
+            ) from None
+    if there == here:
+        return
+    begun = "without a baseline" if there is None else "against another baseline"
+    raise UsageError(
+        f"{folder}: holds a training that was begun {begun}, not against {given or 'none'} as that is now",
+        hint="give the baseline that it began with, choose another folder, or begin again with --force",
+    )
 
 
 def _short(value: object) -> str:

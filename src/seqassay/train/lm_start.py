@@ -19,6 +19,7 @@ from seqassay.text.token_files import TOKENIZER, TokenFiles, open_token_files
 from seqassay.text.tokenizer import load_tokenizer
 from seqassay.text.windows import TrainingWindows
 from seqassay.train.lm_dev import DevSet
+from seqassay.train.lm_kill import read_baseline
 from seqassay.train.lm_settings import LmTrainSettings
 
 # What changes no figure of a training but its times: may differ when it goes on.
@@ -66,9 +67,8 @@ class Start:
     def identity(self, settings: LmTrainSettings) -> dict[str, Any]:
         """What a training's figures depend on, as JSON types: it goes on only where all of it is the same."""
         splits = self.files.manifest["splits"]
-        changing = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in _FREE}
         return {
-            **changing,
+            **identity_of_settings(settings),
             "model": asdict(self.model.config),
             "first_weights": self.weights,
             "tokenizer": self.files.tokenizer_digest,
@@ -77,6 +77,14 @@ class Start:
             "device_kind": self.device.type,
             "precision": self.precision,
         }
+
+
+def identity_of_settings(settings: LmTrainSettings) -> dict[str, Any]:
+    """Settings that a training's figures depend on; a baseline's curve by its content, wherever it lies."""
+    found = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in _FREE}
+    if settings.baseline is not None:
+        found["baseline"] = {"curve_sha256": read_baseline(settings.baseline).sha256}
+    return found
 
 
 def prepare(settings: LmTrainSettings, plan: LmPlan | None) -> Start:

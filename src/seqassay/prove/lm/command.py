@@ -22,6 +22,7 @@ from seqassay.engine.precision import resolve_device
 from seqassay.errors import ResourceError, SeqassayError, StoppedError, UsageError, is_out_of_memory
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import commit_of, device_name, provenance, utc_now
+from seqassay.models.causal_lm import CausalLmConfig
 from seqassay.predict.stop import StopRequested
 from seqassay.prove.lm.guards import run_guards
 from seqassay.prove.lm.inputs import Checkpoint, chosen_splits, model_section, open_model, open_tokens
@@ -233,13 +234,12 @@ def _identity(settings: LmEvaluateSettings, record: Mapping[str, Any]) -> dict[s
     }
 
 
-def _method(settings: LmEvaluateSettings, checkpoint: Checkpoint) -> Method:
-    """The windows, within what the model can take.
+def check_method(settings: LmEvaluateSettings, config: CausalLmConfig) -> tuple[int, int]:
+    """Tokens of context and stride, within what a model can take.
 
     Raises:
         UsageError: a context longer than the model's, a stride longer than the context, a k above the vocabulary.
     """
-    config = checkpoint.folder.model.config
     context = settings.context or config.context
     stride = settings.stride or context
     if context > config.context:
@@ -251,6 +251,16 @@ def _method(settings: LmEvaluateSettings, checkpoint: Checkpoint) -> Method:
         raise UsageError(f"--stride is {stride}; it lies between 1 and the context, {context}")
     if max(settings.top_k, default=1) > config.vocab_size:
         raise UsageError(f"--top-k is {max(settings.top_k)}; the vocabulary has {config.vocab_size} tokens")
+    return context, stride
+
+
+def _method(settings: LmEvaluateSettings, checkpoint: Checkpoint) -> Method:
+    """The windows, within what the model can take.
+
+    Raises:
+        UsageError: as `check_method`.
+    """
+    context, stride = check_method(settings, checkpoint.folder.model.config)
     prefix = checkpoint.tokenizer.prefix if settings.prefix else None
     return Method(
         windows=settings.windows,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import shlex
@@ -23,17 +24,20 @@ from seqassay.engine.precision import resolve_device
 from seqassay.errors import StoppedError, UsageError
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
+from seqassay.prove.lm.smallbench import check_probes
 from seqassay.prove.sweep.config import SweepConfig, read_config
 from seqassay.prove.sweep.decide import decide
 from seqassay.prove.sweep.engines import Engine, local_engine
+from seqassay.prove.sweep.identity import begun_as
 from seqassay.prove.sweep.outputs import OUTPUTS, write_outputs
 from seqassay.prove.sweep.plan import Planned, Task, evaluation_of, plan_sweep, task_of
 from seqassay.prove.sweep.profile import PROFILE_FILE, profile_finalists
 from seqassay.prove.sweep.record import FORMAT, KIND, SWEEP_FILE, VERSION, check_record
 from seqassay.prove.sweep.results import Run, Stage
-from seqassay.prove.sweep.run import RUN_FILE, read_run
+from seqassay.prove.sweep.run import ERROR_FILE, RUN_FILE, read_run
 from seqassay.prove.sweep.selection import Selection, select_finalists
 from seqassay.prove.sweep.settings import SweepSettings
+from seqassay.prove.sweep.starts import STARTS_FILE, Starts
 from seqassay.prove.sweep.tables import summarise
 from seqassay.prove.sweep.watch import Watch
 from seqassay.text.token_files import TokenFiles, open_token_files
@@ -43,7 +47,7 @@ from seqassay.train.output_folder import only_writer, write_json
 
 STAGES: tuple[Stage, ...] = ("ranking", "final")
 TRACKING_FILE, MLFLOW_EXPERIMENT = "mlflow.db", "seqassay-sweep"
-_OURS = frozenset({SWEEP_FILE, PROFILE_FILE, TRACKING_FILE, "mlruns", "ray", *STAGES, *OUTPUTS})
+_OURS = frozenset({SWEEP_FILE, PROFILE_FILE, STARTS_FILE, TRACKING_FILE, "mlruns", "ray", *STAGES, *OUTPUTS})
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +72,7 @@ class _Work:
     engine: Engine
     more: Mapping[str, Any]
     progress: RunProgress
-    began_s: float
+    starts: Starts
     runs: list[Run] = field(default_factory=list)
 
     def task(self, planned: Planned, stage: Stage, seed: int, **more: Any) -> Task:
@@ -108,13 +112,17 @@ def sweep_lm(settings: SweepSettings, *, progress: RunProgress | None = None) ->
     folder = settings.output_dir
     with disk_errors(path=folder):
         _check_folder(folder)
-        with only_writer(folder), contextlib.closing(_engine(settings)) as engine:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(only_writer(folder))
             if settings.force:
                 _clear(folder)
+            starts = stack.enter_context(Starts(folder, began_s))
+            engine = stack.enter_context(contextlib.closing(_engine(settings)))
             work = _Work(
-                settings, config, planned, tokens, _digests(tokens), engine, _shared(settings, loggers),
-                progress or RunProgress(unit="tokens"), began_s,
+                settings, config, planned, tokens, _digests(tokens, config), engine, _shared(settings, loggers),
+                progress or RunProgress(unit="tokens"), starts,
             )  # fmt: skip
+            _check_begun(work)
             work.progress.begin_work()
             if "mlflow" in loggers:
                 uri = f"sqlite:///{folder.absolute() / TRACKING_FILE}"
@@ -134,6 +142,17 @@ def sweep_lm(settings: SweepSettings, *, progress: RunProgress | None = None) ->
             hint=f"the same command tries them again; the record is {folder / SWEEP_FILE}",
         )
     return Sweep(record, folder)
+
+
+def _check_begun(work: _Work) -> None:
+    """What the folder holds of any experiment is of this file and these tokens, before hours of training."""
+    protocol = work.config.protocol
+    seeds: dict[Stage, tuple[int, ...]] = {"ranking": (protocol.ranking_seed,), "final": protocol.final_seeds}
+    for stage in STAGES:
+        for planned, seed in itertools.product(work.planned, seeds[stage]):
+            task = work.task(planned, stage, seed)
+            if read_run(task, work.files) is None:
+                begun_as(task, work.files, against_baseline=False)
 
 
 def _rank(work: _Work) -> None:
@@ -175,15 +194,19 @@ def _run_stage(work: _Work, name: str, tasks: Sequence[Task], *, n_finalists: in
     """Do what is not done yet, and take up what all of them came to."""
     found = {task.name: read_run(task, work.files) for task in tasks}
     todo = [task for task in tasks if (run := found[task.name]) is None or run.status == "failed"]
+    todo = [begun_as(task, work.files) for task in todo]
     for task in todo:
         (task.folder / RUN_FILE).unlink(missing_ok=True)
+        (task.folder / ERROR_FILE).unlink(missing_ok=True)
     protocol = work.config.protocol
     # As long as the finalists are not chosen: the baseline, one an axis, and the best of all.
     n = min(len(work.planned), len(work.config.axes) + 2) if n_finalists is None else n_finalists
     total = len(work.planned) * protocol.ranking_tokens + n * len(protocol.final_seeds) * protocol.final_tokens
     before = sum(protocol.ranking_tokens if run.stage == "ranking" else protocol.final_tokens for run in work.runs)
     with Watch(work.progress, name, tasks, before=before, total=total):
-        work.progress.resumed_sequences += sum(task.n_tokens for task in tasks if task not in todo)
+        work.progress.resumed_sequences += sum(
+            task.n_tokens for task in tasks if task.name not in {one.name for one in todo}
+        )
         work.engine.run(todo, work.files, lambda task: _say(work, task))
     runs = [_run_of(work, task) for task in tasks]
     work.runs += runs
@@ -227,7 +250,7 @@ def _write(work: _Work, selection: Selection, *, is_finished: bool = False) -> d
         "failed": failed,
         "device": device_name(resolve_device(work.settings.device)),
         "provenance": provenance(),
-        "wall_s": round(time.monotonic() - work.began_s, 3),
+        **work.starts.said(),
         "notes": _notes(work),
     }
     check_record(record)
@@ -251,11 +274,12 @@ def _tokens(settings: SweepSettings, config: SweepConfig) -> Path:
     return tokens
 
 
-def _digests(files: TokenFiles) -> dict[str, Any]:
+def _digests(files: TokenFiles, config: SweepConfig) -> dict[str, Any]:
     splits = files.manifest["splits"]
     return {
         "tokenizer": files.tokenizer_digest,
         "tokens": {name: split["files"]["tokens"]["sha256"] for name, split in splits.items()},
+        "probes": check_probes(evaluation_of(config.evaluate, files.folder)),
     }
 
 

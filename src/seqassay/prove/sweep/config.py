@@ -51,7 +51,9 @@ EVALUATE_KEYS = frozenset(field.name for field in fields(LmEvaluateSettings)) - 
 _SECTIONS = ("defaults", "axes", "experiments", "baseline", "evaluate")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,-]{0,99}")
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+")  # YAML 1.1 reads 1e-3 as text
-_SHAPE = re.compile(r"\d+x\d+")
+_SHAPE = re.compile(r"[0-9]{1,18}x[0-9]{1,18}")
+_SHAPES = frozenset({"latency_shapes", "throughput_shape", "memory_shape"})
+_DEEPEST = 2  # lists of shapes
 _LARGEST_WHOLE = 2**53  # below it every whole number is a float of its own
 _HINT = "docs/lm_sweep.md shows a whole file"
 
@@ -147,7 +149,7 @@ def read_config(path: Path) -> SweepConfig:
     given = {key: reader.value(node, key) for key, node in top.items() if key not in _SECTIONS}
     protocol = reader.checked(lambda: resolve_settings(Protocol, given, {}), root)
     defaults = reader.settings(top.get("defaults"), "defaults", MODEL_KEYS | TRAIN_KEYS)
-    evaluate = _with_shapes(reader.settings(top.get("evaluate"), "evaluate", EVALUATE_KEYS))
+    evaluate = reader.evaluation(top.get("evaluate"))
     evaluate_line = top["evaluate"].start_mark.line + 1 if "evaluate" in top else None
     experiments = [
         *reader.grid(top.get("axes"), defaults),
@@ -180,10 +182,12 @@ class _Reader(YamlLines):
         except UsageError as error:
             raise self.error(f"{what}{as_keys(error.message)}", node, error.hint) from error
 
-    def value(self, node: yaml.Node, what: str) -> Any:
+    def value(self, node: yaml.Node, what: str, depth: int = 0) -> Any:
         """A number, a text, a truth value, or a list of such."""
         if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, f"{what}[{i}]") for i, item in enumerate(node.value)]
+            if depth == _DEEPEST:  # or within itself, by an alias
+                raise self.error(f"{what}: lists are nested too deeply", node, self.hint)
+            return [self.value(item, f"{what}[{i}]", depth + 1) for i, item in enumerate(node.value)]
         if not isinstance(node, yaml.ScalarNode):
             raise self.error(f"{what}: is not a value", node)
         if node.style is None and _NUMBER.fullmatch(node.value):
@@ -207,6 +211,28 @@ class _Reader(YamlLines):
                 raise self.unknown(key, sorted(known), what, value)
             found[key] = self.value(value, f"{what}.{key}")
         return found
+
+    def evaluation(self, node: yaml.Node | None) -> dict[str, Any]:
+        """The section ``evaluate``; shapes as on the command line, or as pairs."""
+        found = self.settings(node, "evaluate", EVALUATE_KEYS)
+        lines = {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
+        for key in _SHAPES & set(found):
+            value, is_many = found[key], key == "latency_shapes"
+            if value is None:
+                continue
+            many = value if is_many and isinstance(value, list) else [value]
+            shapes = [self._shape(one, f"evaluate.{key}", lines[key]) for one in many]
+            found[key] = shapes if is_many else shapes[0]
+        return found
+
+    def _shape(self, value: Any, what: str, node: yaml.Node) -> list[int]:
+        """``1x128``, or a pair of whole numbers."""
+        if isinstance(value, str) and _SHAPE.fullmatch(value):
+            return [int(part) for part in value.split("x")]
+        if isinstance(value, list) and len(value) == 2 and all(type(part) is int for part in value):
+            return value
+        example = "[1x128, 1x512] or [[1, 128], [1, 512]]" if what.endswith("s") else "32x512 or [32, 512]"
+        raise self.error(f"{what}: {value!r} is not sequences x tokens", node, f"write {example}")
 
     def grid(self, node: yaml.Node | None, defaults: Mapping[str, Any]) -> Iterator[Experiment]:
         """Every combination of the axes' values, the last axis running fastest."""
@@ -270,22 +296,6 @@ class _Reader(YamlLines):
                 f"{name!r} cannot be an experiment's name", line, "letters, digits and . _ + = , - from a letter on"
             )
         return name
-
-
-def _with_shapes(evaluate: Mapping[str, Any]) -> dict[str, Any]:
-    """``1x128`` as on the command line: a pair of numbers."""
-
-    def pair(value: Any) -> Any:
-        return [int(part) for part in value.split("x")] if isinstance(value, str) and _SHAPE.fullmatch(value) else value
-
-    found = dict(evaluate)
-    for key in ("throughput_shape", "memory_shape"):
-        if key in found:
-            found[key] = pair(found[key])
-    if "latency_shapes" in found:
-        shapes = found["latency_shapes"]
-        found["latency_shapes"] = [pair(one) for one in ([shapes] if isinstance(shapes, str) else shapes or ())]
-    return found
 
 
 def _check_experiments(reader: _Reader, experiments: Sequence[Experiment], root: yaml.Node) -> None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqassay.config import resolve_settings, settings_as_json
+from seqassay.config import resolve_settings
 from seqassay.errors import InputError, UsageError
 from seqassay.models.lm_plan import BudgetSettings, LmPlan, NoPlanError, ShapeSettings, plan_lm, plan_of_shape
+from seqassay.prove.lm.command import check_method
 from seqassay.prove.lm.inputs import chosen_splits
 from seqassay.prove.lm.profiling import shapes_of
 from seqassay.prove.lm.settings import LmEvaluateSettings
-from seqassay.prove.lm.smallbench import read_sets
+from seqassay.prove.lm.smallbench import check_probes
 from seqassay.prove.sweep.config import MODEL_KEYS, TRAIN_KEYS, Experiment, SweepConfig, as_keys
 from seqassay.prove.sweep.results import AxisValue, Stage
 from seqassay.text.token_files import TokenFiles
@@ -24,13 +24,6 @@ from seqassay.train.lm_settings import LmTrainSettings
 
 _SHAPE, _BUDGET = ("d_model", "n_layers", "d_ff"), ("total_params", "embedding_ratio")
 _SCORING = frozenset({"windows", "prefix", "context", "stride", "max_batches", "batch"})
-# What changes no figure but those of time.
-_FREE = frozenset(
-    {
-        "tokens", "inputs", "output_dir", "checkpoint", "device", "threads", "loggers", "tracking", "experiment",
-        "run_name", "tags", "force", "resume", "baseline", "checkpoint_steps", "checkpoint_minutes", "run_id",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,19 +85,6 @@ class Task:
     evaluate: LmEvaluateSettings
     baseline: str | None
     flop_per_token: int
-
-    def identity(self, files: Mapping[str, Any]) -> dict[str, Any]:
-        """What its figures depend on, as JSON types; a run of the same identity is not done again.
-
-        Args:
-            files: digests of tokens and tokenizer.
-        """
-        train = {k: v for k, v in settings_as_json(self.train).items() if k not in _FREE}
-        evaluate = {k: v for k, v in settings_as_json(self.evaluate).items() if k not in _FREE}
-        kept = {"experiment": self.experiment, "stage": self.stage, "seed": self.seed, "baseline": self.baseline}
-        said = {**kept, "model": asdict(self.model.config), "train": train, "evaluate": evaluate, **files}
-        as_written: dict[str, Any] = json.loads(json.dumps(said))  # shapes are tuples here, lists in a file
-        return as_written
 
     @property
     def n_tokens(self) -> int:
@@ -230,12 +210,12 @@ def _check_evaluation(config: SweepConfig, planned: Sequence[Planned], files: To
         settings = evaluation_of(config.evaluate, files.folder)
         chosen_splits(files, settings.splits)
         for one in planned:
+            check_method(settings, one.model.config)
             shapes_of(settings, one.model.config.context)
-        if settings.asks_probes:
-            read_sets(settings)
+        check_probes(settings)
     except (UsageError, InputError) as error:
         message = f"evaluate: {as_keys(error.message)}"
-        raise InputError(message, path=config.path, line=config.evaluate_line, hint=error.hint) from error
+        raise InputError(message, path=config.path, line=config.evaluate_line, hint=as_keys(error.hint)) from error
 
 
 def _no_plans(config: SweepConfig, without: Sequence[tuple[Experiment, NoPlanError]], vocab_size: int) -> InputError:

@@ -18,6 +18,7 @@ from seqassay.durable import disk_errors, write_durably
 from seqassay.errors import ResourceError, SeqassayError, StoppedError, UsageError
 from seqassay.predict.stop import StopRequested
 from seqassay.prove.lm.command import evaluate_lm
+from seqassay.prove.sweep.identity import check_same, identity_of
 from seqassay.prove.sweep.plan import Task
 from seqassay.prove.sweep.results import Run, Status
 from seqassay.train.lm import train_lm
@@ -67,7 +68,7 @@ def run_task(task: Task, files: Mapping[str, Any]) -> None:
 
 def write_run(task: Task, run: Run, files: Mapping[str, Any]) -> None:
     """Say what a task came to."""
-    write_json(task.folder / RUN_FILE, {"identity": task.identity(files), "run": run.as_json()})
+    write_json(task.folder / RUN_FILE, {"identity": identity_of(task, files), "run": run.as_json()})
 
 
 def read_run(task: Task, files: Mapping[str, Any]) -> Run | None:
@@ -80,15 +81,10 @@ def read_run(task: Task, files: Mapping[str, Any]) -> Run | None:
     if not path.is_file():
         return None
     said = read_json(path)
-    there, here = said.get("identity"), task.identity(files)
+    there = said.get("identity")
     if not isinstance(there, dict):
         raise UsageError(f"{path}: is not the run of a sweep", hint="choose another --output-dir")
-    if there != here:
-        name, ours, theirs = _difference(here, there)
-        raise UsageError(
-            f"{task.folder}: holds a run of other settings: {name} is {theirs} there, {ours} here",
-            hint="give the same settings to go on, choose another --output-dir, or begin again with --force",
-        )
+    check_same(task, files, there)
     return Run.from_json(said["run"])
 
 
@@ -170,11 +166,3 @@ def _evaluation_figures(record: Mapping[str, Any]) -> dict[str, float | None]:
     if record["smallbench"] is not None:
         figures["smallbench_by_average"] = record["smallbench"]["average"]["by_average"]["value"]
     return figures
-
-
-def _difference(here: Any, there: Any, path: str = "") -> tuple[str, Any, Any]:
-    """The first setting that differs, with its two values."""
-    if not (isinstance(here, dict) and isinstance(there, dict)):
-        return path, here, there
-    name = next(key for key in [*here, *there] if here.get(key) != there.get(key))
-    return _difference(here.get(name), there.get(name), f"{path}.{name}" if path else name)

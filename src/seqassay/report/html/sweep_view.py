@@ -243,7 +243,7 @@ def _asked(content: Mapping[str, Any]) -> list[Block]:
         [
             ("runs done", f"{done} of {len(content['runs'])}", words.progress(content)),
             ("training tokens", numbers.count(tokens), "in all runs"),
-            ("wall time", numbers.seconds(content["wall_s"]), "of the command that wrote this"),
+            ("wall time", numbers.seconds(content["wall_s"]), words.wall_of(content)),
         ]
     )
     lost = [
