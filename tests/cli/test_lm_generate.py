@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support import sharp_lm
 
-from seqassay.errors import SeqassayError
+from seqassay.errors import ResourceError, SeqassayError, StoppedError
 from seqassay.evaluate.lm_guards import LmGuardError
 from seqassay.models.causal_lm import CausalLmConfig, KeyValueCache
 from seqassay.models.lm_files import save_lm
-from seqassay.prove.lm_generate.command import generate_text
+from seqassay.predict.stop import StopRequested
+from seqassay.prove.lm_generate.command import generate_text, parts_of
 from seqassay.prove.lm_generate.record import check_record
 from seqassay.prove.lm_generate.settings import LmGenerateSettings
 from seqassay.text.build import BuildSettings, build_token_files
@@ -241,3 +245,53 @@ def test_what_score_text_refuses(lm: Any) -> None:
         code, shown, said = lm("score-text", *words, "-o", "out")
         assert code == 2 and not shown and message in " ".join(said.split())
         assert not Path("out").exists()
+
+
+def test_a_stop_or_a_full_disk_leaves_the_continuations_so_far(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {
+        "checkpoint": models / "bytes", "inputs": ("The cat", "It"), "max_new_tokens": 4, "temperature": 1.0,
+        "samples": 10, "batch": 40, "output_dir": tmp_path / "out",
+    }  # fmt: skip
+    shown: list[dict[str, Any]] = []
+    whole = generate_text(LmGenerateSettings(**given), show=shown.append).record
+    path = tmp_path / "out/continuations.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert rows == shown and [(row["prompt_number"], row["sample"]) for row in rows] == [
+        (prompt, sample) for prompt in (1, 2) for sample in range(1, 11)
+    ]
+    assert (tmp_path / "out/continuations.txt").read_text().count("=== prompt ") == whole["continuations"]["n"] == 20
+    of_row = [row["log_prob"] / len(row["tokens"]) for row in rows]
+    assert whole["continuations"]["log_prob_per_token"]["sd_of_continuations"] == pytest.approx(np.std(of_row, ddof=1))
+    for error, expected, message in (
+        (StopRequested("SIGTERM"), StoppedError, "stopped by SIGTERM; [0-9]+ continuations are in"),
+        (OSError(errno.ENOSPC, "No space left on device"), ResourceError, "the disk is full"),
+    ):
+        add, calls = os.fsync, []
+
+        def failing(descriptor: int, add: Any = add, calls: list[int] = calls, error: Any = error) -> None:
+            calls.append(descriptor)
+            if len(calls) == 3:  # the folder's, and of two additions
+                raise error
+            add(descriptor)
+
+        with monkeypatch.context() as planted, pytest.raises(expected, match=message):
+            planted.setattr(os, "fsync", failing)
+            generate_text(LmGenerateSettings(**given | {"output_dir": tmp_path / "stopped", "force": True}))
+        kept = (tmp_path / "stopped/continuations.jsonl.partial").read_text()
+        assert kept == "".join(path.read_text().splitlines(keepends=True)[: kept.count("\n")])
+        assert 0 < kept.count("\n") < 20 and not (tmp_path / "stopped/metrics.json").exists()
+
+
+@pytest.mark.parametrize("fill", [[7, 7, 7], [3, 1, 100], [1]])
+def test_all_samples_come_a_few_batches_at_a_time(fill: list[int]) -> None:
+    n_samples = 29
+    some = list(parts_of(fill, n_samples))
+    assert [(number, i) for parts in some for number, samples in parts for i in samples] == [
+        (number, i) for number in range(len(fill)) for i in range(n_samples)
+    ]
+    for parts in some[:-1]:
+        assert 1 < sum(len(samples) / fill[number] for number, samples in parts) < 2 + 1e-5
+    n_of_many, many = next(parts for parts in parts_of([5], 10**30))[0]
+    assert (n_of_many, many) == (0, range(10))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from support import sharp_lm
 
-from seqassay.engine.generate import Continuation, Decoding, Timing, batches_of_prompts, candidates, choose, generate
+from seqassay.engine.generate import Continuation, Decoding, Timing, batches_of_parts, candidates, choose, generate
 from seqassay.errors import ModelError, UsageError
 from seqassay.models.attention import PackedLayout
 from seqassay.models.causal_lm import CausalLm, CausalLmConfig
@@ -188,10 +188,24 @@ def test_top_p_keeps_the_fewest_and_one_at_least() -> None:
 
 
 def test_batches_keep_the_budget() -> None:
-    lengths, decoding = [5, 100, 7, 6, 90, 3], Decoding(max_new_tokens=11, samples=2)
-    batches = list(batches_of_prompts(lengths, decoding, 64, 256))
-    assert batches == [[1, 4], [2, 3, 0, 5]]
-    assert list(batches_of_prompts(lengths, decoding, 64, 1)) == [[1], [4], [2], [3], [0], [5]]
+    lengths, decoding = [5, 100, 7, 6, 90, 3], Decoding(max_new_tokens=11)
+    parts = [(number, range(2)) for number in range(6)]
+    both = range(2)
+    batches = list(batches_of_parts(parts, lengths, decoding, 64, 256))
+    assert batches == [[(1, both), (4, both)], [(2, both), (3, both), (0, both), (5, both)]]
+    alone = [[(number, range(i, i + 1))] for number in (1, 4, 2, 3, 0, 5) for i in both]
+    assert list(batches_of_parts(parts, lengths, decoding, 64, 1)) == alone
+    many = list(batches_of_parts([(0, range(7, 20))], lengths, decoding, 64, 15 * 5))  # 15 tokens each
+    assert many == [[(0, range(7, 12))], [(0, range(12, 17))], [(0, range(17, 20))]]
+
+
+def test_samples_are_those_of_their_numbers_in_whatever_part(model: CausalLm) -> None:
+    decoding = Decoding(max_new_tokens=9, temperature=1.2, seed=2, samples=5)
+    whole = tokens_of(generate(model, PROMPTS[:3], decoding, batch_tokens=60))
+    n_done: list[int] = []
+    parts = [(2, range(1, 4)), (0, range(4, 5))]
+    some = tokens_of(generate(model, PROMPTS[:3], decoding, parts=parts, on_batch=n_done.append))
+    assert some == [whole[2][1:4], whole[0][4:]] and n_done == [4]
 
 
 def test_what_is_refused(model: CausalLm) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +70,20 @@ def run(settings: LmGenerateSettings, *, as_json: bool, show_progress: bool) -> 
     from seqassay.prove.lm_generate.command import generate_text
     from seqassay.report.lm_generation import lm_generation_summary, plain_text
 
-    progress = RunProgress(unit="prompts")
-    with watched(progress, show_progress=show_progress, unfinished="nothing was written"):
-        result = generate_text(settings, progress=progress)
-    if as_json:
-        typer.echo("\n".join(json.dumps(row, ensure_ascii=False) for row in result.rows))
-    elif result.folder is None:
-        typer.echo(plain_text(result.rows), nl=False)
+    progress = RunProgress(unit="continuations")
+    n_written = "nothing was written" if settings.output_dir is not None else "the rest was not generated"
+    # a progress line on the same terminal shows what is printed above itself; elsewhere texts stay on standard output
+    elsewhere = None if sys.stdout.isatty() else sys.stdout
+
+    def show(row: dict[str, Any]) -> None:
+        out = elsewhere or sys.stdout
+        if as_json:
+            typer.echo(json.dumps(row, ensure_ascii=False), file=out)
+        elif settings.output_dir is None:
+            is_only = progress.total_sequences == 1
+            typer.echo(plain_text(row, is_only=is_only, samples=settings.samples), file=out, nl=False)
+
+    with watched(progress, show_progress=show_progress, unfinished=n_written):
+        result = generate_text(settings, progress=progress, show=show)
     summary = lm_generation_summary(result.record, None if result.folder is None else str(result.folder))
     typer.echo(summary, err=result.folder is None or as_json)

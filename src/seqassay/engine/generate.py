@@ -29,6 +29,7 @@ from seqassay.models.causal_lm import CausalLm, KeyValueCache
 Ids = tuple[int, ...]
 Ended = Literal["stop token", "stop text", "length", "context"]
 FullContext = Literal["slide", "stop"]
+Part = tuple[int, range]  # the number of a prompt, and those of its samples that are wanted
 COLDEST = 1e-3  # logits divided by much less than this overflow
 
 
@@ -108,19 +109,22 @@ def generate(
     batch_tokens: int = 16_384,
     is_stop: Callable[[Sequence[int]], bool] | None = None,
     timing: Timing | None = None,
-    on_batch: Callable[[int], None] = lambda n_prompts: None,
+    on_batch: Callable[[int], None] = lambda n_continuations: None,
+    parts: Sequence[Part] | None = None,
 ) -> list[list[Continuation]]:
     """Continue every prompt, on the device that the model is on.
 
     Args:
         prompts: token ids, at least one each.
-        batch_tokens: room for the keys and values of a batch (one prompt with its samples at least).
+        batch_tokens: room for the keys and values of a batch (one continuation at least). A prompt is read once where
+            its samples fit into one, and once for each batch of them otherwise.
         is_stop: whether these tokens of a continuation, the newest last, end it ("stop text").
         timing: is added to.
-        on_batch: called after each batch with its number of prompts.
+        on_batch: called after each batch with its number of continuations.
+        parts: some prompts, each once, and some of their samples; None: every sample of all.
 
     Returns:
-        ``samples`` continuations of each prompt, in the order of the prompts.
+        The continuations of each part, in the order of the parts.
 
     Raises:
         UsageError: a prompt without a token.
@@ -131,10 +135,14 @@ def generate(
         raise UsageError(f"prompt {empty} has no token", hint="a model needs a token to begin with")
     timing = Timing() if timing is None else timing
     clock = DeviceClock.of(model.embed_tokens.weight.device)
+    if parts is None:
+        parts = [(number, range(decoding.samples)) for number in range(len(prompts))]
     found: dict[int, list[Continuation]] = {}
     with torch.no_grad():
-        for numbers in batches_of_prompts([len(ids) for ids in prompts], decoding, model.config.context, batch_tokens):
-            batch = _Batch(model, [(number, prompts[number]) for number in numbers], decoding, is_stop)
+        for some in batches_of_parts(
+            parts, [len(ids) for ids in prompts], decoding, model.config.context, batch_tokens
+        ):
+            batch = _Batch(model, [(number, prompts[number], samples) for number, samples in some], decoding, is_stop)
             n_tokens, seconds = clock.timed(batch.read_prompts)
             timing.prefill_tokens.append(n_tokens)
             timing.prefill_s.append(seconds)
@@ -144,26 +152,35 @@ def generate(
                 timing.decode_s.append(seconds)
             for sequence in batch.sequences:
                 found.setdefault(sequence.prompt, []).append(sequence.continuation())
-            on_batch(len(numbers))
-    return [found[number] for number in range(len(prompts))]
+            on_batch(len(batch.sequences))
+    return [found[number] for number, _ in parts]
 
 
-def batches_of_prompts(
-    lengths: Sequence[int], decoding: Decoding, context: int, batch_tokens: int
-) -> Iterator[list[int]]:
-    """Numbers of the prompts that share a batch, long ones first, so that a batch's are of about one length."""
-    batch: list[int] = []
-    for number in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        room = _room(lengths[batch[0] if batch else number], decoding, context)  # of the longest
-        if batch and (len(batch) + 1) * decoding.samples * room > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(number)
+def batches_of_parts(
+    parts: Sequence[Part], lengths: Sequence[int], decoding: Decoding, context: int, batch_tokens: int
+) -> Iterator[list[Part]]:
+    """What shares a batch: long prompts first, so that a batch's are of about one length; many samples are parted.
+
+    Args:
+        lengths: of all prompts, by their numbers.
+    """
+    batch: list[Part] = []
+    n_in_batch = 0
+    for number, samples in sorted(parts, key=lambda part: -lengths[part[0]]):
+        most = max(1, batch_tokens // room_tokens(lengths[number], decoding, context))
+        for first in range(0, len(samples), most):
+            some = samples[first : first + most]
+            room = room_tokens(lengths[batch[0][0] if batch else number], decoding, context)  # of the longest
+            if batch and (n_in_batch + len(some)) * room > batch_tokens:
+                yield batch
+                batch, n_in_batch = [], 0
+            batch.append((number, some))
+            n_in_batch += len(some)
     if batch:
         yield batch
 
 
-def _room(longest: int, decoding: Decoding, context: int) -> int:
+def room_tokens(longest: int, decoding: Decoding, context: int) -> int:
     """Tokens of a sequence whose keys are kept; those of its last token are not needed."""
     return min(context, longest + decoding.max_new_tokens - 1)
 
@@ -176,13 +193,13 @@ class _Sequence:
         prompt: its number.
         window: tokens that the model sees of prompt and continuation.
         unread: those of them that it has yet to read.
-        uniforms: a random number for each new token.
+        draws: random numbers of its own, one for each new token; None: none is drawn.
         row: of the cache.
     """
 
     prompt: int
     window: list[int]
-    uniforms: npt.NDArray[np.float64]
+    draws: np.random.Generator | None
     row: int
     cut_tokens: int
     unread: list[int] = field(default_factory=list)
@@ -209,27 +226,29 @@ class _Batch:
     def __init__(
         self,
         model: CausalLm,
-        prompts: list[tuple[int, Sequence[int]]],
+        prompts: list[tuple[int, Sequence[int], range]],
         decoding: Decoding,
         is_stop: Callable[[Sequence[int]], bool] | None,
     ) -> None:
         self._model, self._decoding, self._is_stop = model, decoding, is_stop
         context, weight = model.config.context, model.embed_tokens.weight
-        self._kept = [list(ids[-context:]) for _, ids in prompts]
+        self._kept = [list(ids[-context:]) for _, ids, _ in prompts]
+        self._n_samples = [len(samples) for _, _, samples in prompts]
         self.sequences = [
-            _Sequence(number, list(kept), self._uniforms(number, sample), row, len(ids) - len(kept))
-            for row, ((number, ids), kept) in enumerate(zip(prompts, self._kept, strict=True))
-            for sample in range(decoding.samples)
+            _Sequence(number, list(kept), self._draws(number, sample), row, len(ids) - len(kept))
+            for row, ((number, ids, samples), kept) in enumerate(zip(prompts, self._kept, strict=True))
+            for sample in samples
         ]
         self.in_work = self.sequences
-        room = _room(max(map(len, self._kept)), decoding, context)
+        room = room_tokens(max(map(len, self._kept)), decoding, context)
         self._cache = KeyValueCache(model.config, len(prompts), room, device=weight.device, dtype=weight.dtype)
 
     def read_prompts(self) -> int:
         """Read every prompt once, and choose the first token of every continuation; returns the prompts' tokens."""
         self._logits_SV = self._read(self._kept, list(range(len(self._kept))))
-        if self._decoding.samples > 1:
-            self._logits_SV = self._logits_SV.repeat_interleave(self._decoding.samples, 0)
+        if len(self.sequences) > len(self._kept):
+            n_samples = torch.tensor(self._n_samples, device=self._logits_SV.device)
+            self._logits_SV = self._logits_SV.repeat_interleave(n_samples, 0)
             self._take_rows()
         self._choose()
         return sum(map(len, self._kept))
@@ -246,7 +265,7 @@ class _Batch:
     def _choose(self) -> None:
         """The next token of every continuation in work, and which of them go on."""
         chosen = self.in_work
-        uniforms_S = np.array([sequence.uniforms[len(sequence.tokens)] for sequence in chosen])
+        uniforms_S = np.array([0.0 if sequence.draws is None else sequence.draws.random() for sequence in chosen])
         tokens_S, log_probs_S = choose(self._logits_SV, self._decoding, uniforms_S)
         for sequence, token, log_prob in zip(chosen, tokens_S, log_probs_S, strict=True):
             sequence.tokens.append(token)
@@ -295,12 +314,11 @@ class _Batch:
         last_S[order] = layout.offsets[1:] - 1
         return self._model.logits(hidden_TD[torch.from_numpy(last_S).to(device)])
 
-    def _uniforms(self, number: int, sample: int) -> npt.NDArray[np.float64]:
+    def _draws(self, number: int, sample: int) -> np.random.Generator | None:
         """Of this continuation alone, whatever batch it is in."""
-        n = self._decoding.max_new_tokens
         if not self._decoding.temperature:
-            return np.zeros(n)
-        return np.random.default_rng([self._decoding.seed, number, sample]).random(n)
+            return None
+        return np.random.default_rng([self._decoding.seed, number, sample])
 
 
 def choose(logits_SV: Tensor, decoding: Decoding, uniforms_S: npt.NDArray[np.float64]) -> tuple[list[int], list[float]]:

@@ -35,12 +35,15 @@ _ROWS_AT_ONCE = 10_000
 logger = logging.getLogger(__name__)
 
 
-def check_place(folder: Path, *, force: bool, what: str = "evaluation", resume: bool = False) -> None:
+def check_place(
+    folder: Path, *, force: bool, what: str = "evaluation", resume: bool = False, is_interrupted: bool = False
+) -> None:
     """Find before the work what would be in its way afterwards; nothing is touched.
 
     Args:
         what: is written there.
         resume: what is there is gone on with.
+        is_interrupted: what is there can be gone on with.
 
     Raises:
         UsageError: a file or another folder's content is in the way, or nobody may write there.
@@ -48,7 +51,7 @@ def check_place(folder: Path, *, force: bool, what: str = "evaluation", resume: 
     if folder.is_dir():
         content = sorted(path.name for path in folder.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX))
         if content and not force and not resume:
-            if content == [PARTS]:
+            if is_interrupted or content == [PARTS]:
                 raise UsageError(
                     f"{folder}: holds an interrupted {what}",
                     hint="go on with it (--resume), begin again (--force), or choose another --output-dir",
@@ -84,13 +87,20 @@ def only_outputs(folder: Path, *, force: bool, what: str) -> Iterator[None]:
 
 
 def write_report_and_record(
-    folder: Path, name: str, report: str, record: Mapping[str, Any], more: Mapping[str, Iterable[bytes]] | None = None
+    folder: Path,
+    name: str,
+    report: str,
+    record: Mapping[str, Any],
+    more: Mapping[str, Iterable[bytes]] | None = None,
+    *,
+    staged: Iterable[str] = (),
 ) -> None:
     """Write a report and the record it shows, checked before; other files in the folder are left alone.
 
     Args:
         name: of the report's file.
         more: files that belong to them, by their place in the folder.
+        staged: see ``write_together``.
 
     Raises:
         ResourceError: the disk is full; what was there stays as it was.
@@ -98,11 +108,16 @@ def write_report_and_record(
     """
     files = {**(more or {}), f"{REPORTS}/{name}": [report.encode("utf-8", "replace")]}
     with disk_errors():
-        write_together(folder, files, record)
+        write_together(folder, files, record, staged=staged)
 
 
 def write_together(
-    folder: Path, files: Mapping[str, Iterable[bytes]], record: Mapping[str, Any], *, gone: Iterable[str] = ()
+    folder: Path,
+    files: Mapping[str, Iterable[bytes]],
+    record: Mapping[str, Any],
+    *,
+    gone: Iterable[str] = (),
+    staged: Iterable[str] = (),
 ) -> None:
     """Write files of the folder and of its reports and, last, the record that speaks for them; or nothing.
 
@@ -111,6 +126,7 @@ def write_together(
     Args:
         files: what is in them, by their place in the folder.
         gone: places of what an earlier record had and this one doesn't.
+        staged: places of files that are whole already under their temporary names; a failure leaves them there.
 
     Raises:
         OSError: the disk is full, or nobody may write there.
@@ -129,7 +145,7 @@ def write_together(
     (folder / METRICS).unlink(missing_ok=True)  # an earlier one, which the files to come don't belong to
     for place in gone:
         (folder / place).unlink(missing_ok=True)
-    for path in contents:
+    for path in (*(folder / place for place in staged), *contents):
         publish([path])
 
 

@@ -7,19 +7,20 @@ from typing import Any
 
 from seqassay.report.layout import aligned, escaped, labelled, provenance_rows, table
 
-_SHOWN = 10  # texts in the report
+SHOWN = 10  # texts in the report
 
 
-def plain_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Prompt and continuation of every row; with a line before each where there are several."""
-    if len(rows) == 1:
-        return f"{_whole(rows[0])}\n"
-    several = any(row["sample"] > 1 for row in rows)
-    samples = [f", sample {row['sample']}" if several else "" for row in rows]
-    return "\n".join(
-        f"=== prompt {row['prompt_number']}{sample} ===\n{_whole(row)}\n"
-        for row, sample in zip(rows, samples, strict=True)
-    )
+def plain_text(row: Mapping[str, Any], *, is_only: bool, samples: int) -> str:
+    """Prompt and continuation of a row, with a line before it where there are several rows.
+
+    Args:
+        samples: of every prompt.
+    """
+    if is_only:
+        return f"{_whole(row)}\n"
+    is_first = row["prompt_number"] == row["sample"] == 1
+    sample = f", sample {row['sample']}" if samples > 1 else ""
+    return f"{'' if is_first else chr(10)}=== prompt {row['prompt_number']}{sample} ===\n{_whole(row)}\n"
 
 
 def lm_generation_summary(record: Mapping[str, Any], folder: str | None) -> str:
@@ -37,7 +38,11 @@ def lm_generation_summary(record: Mapping[str, Any], folder: str | None) -> str:
 
 
 def lm_generation_report(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """The report in markdown, with the first texts."""
+    """The report in markdown.
+
+    Args:
+        rows: the first ``SHOWN``.
+    """
     model, prompts, found = record["identity"]["checkpoint"], record["prompts"], record["continuations"]
     per_token = found["log_prob_per_token"]
     spread = per_token["sd_of_continuations"]
@@ -62,8 +67,8 @@ def lm_generation_report(record: Mapping[str, Any], rows: Sequence[Mapping[str, 
     ]
     if record["notes"]:
         parts += ["## Mind", "\n".join(f"- {escaped(note)}" for note in record["notes"])]
-    parts += [f"## Texts (the first {_SHOWN} of {len(rows):,})" if len(rows) > _SHOWN else "## Texts"]
-    for row in rows[:_SHOWN]:
+    parts += [f"## Texts (the first {SHOWN} of {found['n']:,})" if found["n"] > SHOWN else "## Texts"]
+    for row in rows:
         parts += [f"Prompt {row['prompt_number']}, sample {row['sample']}, ended by {row['ended']}:", _block(row)]
     parts += ["## Provenance", table(("", ""), provenance_rows(record))]
     return "\n\n".join(parts) + "\n"

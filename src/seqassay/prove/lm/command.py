@@ -18,14 +18,20 @@ import torch
 
 from seqassay.config import settings_as_json
 from seqassay.durable import disk_errors
-from seqassay.engine.precision import resolve_device
 from seqassay.errors import ResourceError, SeqassayError, StoppedError, UsageError, is_out_of_memory
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import commit_of, device_name, provenance, utc_now
 from seqassay.models.causal_lm import CausalLmConfig
 from seqassay.predict.stop import StopRequested
 from seqassay.prove.lm.guards import run_guards
-from seqassay.prove.lm.inputs import Checkpoint, chosen_splits, model_section, open_model, open_tokens
+from seqassay.prove.lm.inputs import (
+    Checkpoint,
+    chosen_context,
+    chosen_splits,
+    model_section,
+    open_on_device,
+    open_tokens,
+)
 from seqassay.prove.lm.notes import notes_of
 from seqassay.prove.lm.outputs import write_outputs
 from seqassay.prove.lm.pieces import AGAIN, Pieces, has_pieces
@@ -79,19 +85,15 @@ def evaluate_lm(settings: LmEvaluateSettings, *, progress: RunProgress | None = 
     progress = progress or RunProgress(unit="tokens")
     began = time.monotonic()
     _check_place(settings)
-    device = resolve_device(settings.device)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    checkpoint = open_model(settings.checkpoint)
+    checkpoint, device = open_on_device(settings.checkpoint, settings.device, settings.threads)
     method = _method(settings, checkpoint)
     shapes_of(settings, checkpoint.folder.model.config.context)
-    model = checkpoint.folder.model.to(device)
     sets = read_sets(settings) if settings.asks_probes else []
     with open_tokens(settings, checkpoint, progress) if settings.scores_text else nullcontext() as files:
         names = () if files is None else chosen_splits(files, settings.splits)
         progress.begin_part("guards", "guards", None)
         guards = run_guards(
-            model, device, context_tokens=method.context_tokens, stride_tokens=method.stride_tokens,
+            checkpoint.folder.model, device, context_tokens=method.context_tokens, stride_tokens=method.stride_tokens,
             is_untrained=checkpoint.is_untrained,
         )  # fmt: skip
         record = _opening(settings, checkpoint, files, method, device)
@@ -117,12 +119,7 @@ def _check_place(settings: LmEvaluateSettings) -> None:
     """Find what is in the way of the outputs; what a stopped evaluation left is named as such."""
     folder = settings.output_dir
     is_stopped = has_pieces(folder) or ((folder / ITEMS).exists() and not (folder / METRICS).exists())
-    if is_stopped and not (settings.force or settings.resume):
-        raise UsageError(
-            f"{folder}: holds an interrupted evaluation",
-            hint="go on with it (--resume), begin again (--force), or choose another --output-dir",
-        )
-    check_place(folder, force=settings.force, what="evaluation", resume=settings.resume)
+    check_place(folder, force=settings.force, what="evaluation", resume=settings.resume, is_interrupted=is_stopped)
 
 
 def _measure(
@@ -240,13 +237,8 @@ def check_method(settings: LmEvaluateSettings, config: CausalLmConfig) -> tuple[
     Raises:
         UsageError: a context longer than the model's, a stride longer than the context, a k above the vocabulary.
     """
-    context = settings.context or config.context
+    context = chosen_context(settings.context, config.context)
     stride = settings.stride or context
-    if context > config.context:
-        raise UsageError(
-            f"--context is {context}; the model was made for {config.context} tokens",
-            hint="leave it out, or shorten it",
-        )
     if stride > context:
         raise UsageError(f"--stride is {stride}; it lies between 1 and the context, {context}")
     if max(settings.top_k, default=1) > config.vocab_size:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from seqassay.digests import file_sha256
+from seqassay.engine.precision import resolve_device
 from seqassay.errors import InputError, ModelError, UsageError
 from seqassay.measure.progress import RunProgress
 from seqassay.models.causal_lm import CausalLm
@@ -91,6 +92,37 @@ def open_model(path: Path) -> Checkpoint:
             hint="put the tokenizer into the folder, or build the model with --tokenizer",
         )
     return Checkpoint(folder, load_tokenizer(folder.tokenizer_path), folder.tokenizer_path, _is_untrained(folder))
+
+
+def open_on_device(path: Path, device_name: str, threads: int | None) -> tuple[Checkpoint, torch.device]:
+    """Load a model with its tokenizer and put it on a device.
+
+    Args:
+        threads: CPU threads of all that follows; None: as they are.
+
+    Raises:
+        UsageError: no such device.
+        ModelError: the model cannot be read, or has no tokenizer.
+    """
+    device = resolve_device(device_name)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    checkpoint = open_model(path)
+    checkpoint.folder.model.to(device)
+    return checkpoint, device
+
+
+def chosen_context(asked_tokens: int | None, most: int) -> int:
+    """How many tokens a model sees at a time: what was asked for, or all that it can.
+
+    Raises:
+        UsageError: more than it was made for.
+    """
+    if asked_tokens is not None and asked_tokens > most:
+        raise UsageError(
+            f"--context is {asked_tokens}; the model was made for {most} tokens", hint="leave it out, or shorten it"
+        )
+    return asked_tokens or most
 
 
 def _is_untrained(folder: LmFolder) -> bool | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +21,7 @@ from seqassay.evaluate.continuations import Question, Score, batches_of_question
 from seqassay.evaluate.smallbench import accuracy, best, make_questions, mean_accuracy
 from seqassay.measure.progress import RunProgress
 from seqassay.models.causal_lm import CausalLm
+from seqassay.prove.kept_lines import GrowingFile, take_up
 from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.prove.outputs import METRICS
 from seqassay.text.probes import TASKS, ProbeItem, ProbeSet, ProbeTask, find_probes, find_shots
@@ -102,13 +103,12 @@ def run_smallbench(
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     path = settings.output_dir / ITEMS
-    with disk_errors():
-        done = _begin(path, digest, resume=settings.resume)
+    done, file = _begin(path, digest, resume=settings.resume)
     n_resumed = len(done)
     progress.begin_stage("smallbench")
     progress.total_sequences = sum(map(len, asked.values()))
     progress.done_sequences = 0
-    with path.open("a", encoding="utf-8") as file:
+    with file:
         for one in sets:
             todo = [item for item in asked[one.task.name] if item.id not in done]
             progress.skip_shard(len(asked[one.task.name]) - len(todo))
@@ -119,10 +119,7 @@ def run_smallbench(
                 scores = score_questions(model, [questions[i] for i in batch], device=device)
                 scored = [_scored(todo[i], questions[i], found) for i, found in zip(batch, scores, strict=True)]
                 done |= {item.id: item for item in scored}
-                with disk_errors(path=path):
-                    file.write("".join(json.dumps(asdict(item)) + "\n" for item in scored))
-                    file.flush()
-                    os.fsync(file.fileno())
+                file.add("".join(json.dumps(asdict(item)) + "\n" for item in scored))
                 progress.end_shard(len(batch))
     tasks = {one.task.name: _counted(one, [done[item.id] for item in asked[one.task.name]]) for one in sets}
     return {
@@ -184,29 +181,29 @@ def _answered(task: ProbeTask, item: ProbeItem) -> str:
     return task.prompt(item.texts) + task.continuations[item.answer]
 
 
-def _begin(path: Path, digest: str, *, resume: bool) -> dict[str, ScoredItem]:
-    """Items of an earlier run, where they are to be gone on with; otherwise an empty file."""
-    header = json.dumps({"format": "seqassay-smallbench-items", "version": "1.0", "identity": digest}) + "\n"
-    found: dict[str, ScoredItem] = {}
-    kept = header
-    if resume and path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        if lines and lines[0] != header:
-            raise UsageError(
-                f"{path}: its items are of another model, other probes, shots or context",
-                hint="begin again (--force), or choose another --output-dir",
-            )
-        for line in lines[1:]:
-            if not line.endswith("\n"):
-                break  # cut off when the run before was stopped: this item is scored again
-            said = json.loads(line)
-            item = ScoredItem(**{**said, "log_probs": tuple(said["log_probs"]), "tokens": tuple(said["tokens"])})
-            found[item.id] = item
-            kept += line
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (path.parent / METRICS).unlink(missing_ok=True)  # an earlier record's items these are not
-    path.write_text(kept, encoding="utf-8")
-    return found
+def _begin(path: Path, digest: str, *, resume: bool) -> tuple[dict[str, ScoredItem], GrowingFile]:
+    """Items of an earlier run, where they are to be gone on with, and the file for the others."""
+    identity = {"format": "seqassay-smallbench-items", "version": "1.0", "identity": digest}
+    of_another = "its items are of another model, other probes, shots or context"
+    with disk_errors():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        items, file = take_up(path, identity, _read_item, resume=resume, of_another=of_another)
+        (path.parent / METRICS).unlink(missing_ok=True)  # an earlier record's items these are not
+    return {item.id: item for item in items}, file
+
+
+def _read_item(said: dict[str, Any]) -> ScoredItem:
+    """A line of the items' file.
+
+    Raises:
+        TypeError, ValueError: it is none that was written here.
+    """
+    item = ScoredItem(**{**said, "log_probs": tuple(said["log_probs"]), "tokens": tuple(said["tokens"])})
+    averages = [value / length for value, length in zip(item.log_probs, item.tokens, strict=True)]
+    chosen = (best(averages), best(item.log_probs))
+    if not all(map(math.isfinite, item.log_probs)) or (item.by_average, item.by_sum) != chosen:
+        raise ValueError("the choices are not those of the log-probabilities")
+    return item
 
 
 def _scored(item: ProbeItem, asked: Question, scores: Sequence[Score]) -> ScoredItem:

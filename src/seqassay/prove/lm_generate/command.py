@@ -2,103 +2,90 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from seqassay.config import settings_as_json
-from seqassay.engine.generate import Continuation, Decoding, Timing, generate
-from seqassay.engine.precision import resolve_device
+from seqassay.engine.generate import Continuation, Decoding, Part, Timing, generate, room_tokens
 from seqassay.errors import ResourceError, UsageError, is_out_of_memory
-from seqassay.evaluate.lm_guards import LmGuardError
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
-from seqassay.models.attention import PackedLayout
-from seqassay.models.causal_lm import CausalLm
-from seqassay.models.lm_loss import target_log_probs
-from seqassay.prove.lm.inputs import Checkpoint, open_model
+from seqassay.prove.lm.inputs import Checkpoint, open_on_device
+from seqassay.prove.lm_generate.guard import CacheGuard
+from seqassay.prove.lm_generate.outputs import outputs_of
 from seqassay.prove.lm_generate.prompts import Prompts, read_prompts, stops_at, text_of
-from seqassay.prove.lm_generate.record import (
-    FORMAT,
-    KIND,
-    VERSION,
-    check_record,
-    counts,
-    notes_of,
-    speed,
-)
+from seqassay.prove.lm_generate.record import FORMAT, KIND, VERSION, Counts, check_record, notes_of, speed
 from seqassay.prove.lm_generate.settings import LmGenerateSettings
-from seqassay.prove.outputs import check_place, only_outputs, write_report_and_record
-from seqassay.report.lm_generation import lm_generation_report, plain_text
+from seqassay.prove.outputs import check_place
+from seqassay.report.lm_generation import SHOWN
 
-CONTINUATIONS, TEXT, REPORT = "continuations.jsonl", "continuations.txt", "lm_generation.md"
-_CHECKED_TOKENS = 4096
-_CACHE_LIMIT_NATS = 1e-3  # rounding of float32 moves a log-probability by 1e-5
+Row = dict[str, Any]  # a line of ``continuations.jsonl``
+_BATCHES_AT_ONCE = 2  # whose prompts are sorted by length; a stop loses no more than these
 
 
 @dataclass(frozen=True, slots=True)
 class LmGeneration:
-    """What was written: a row for each continuation, as in ``continuations.jsonl``, and the record."""
+    """What was written: the record, and the folder where one was named."""
 
-    rows: list[dict[str, Any]]
     record: dict[str, Any]
     folder: Path | None
 
 
-def generate_text(settings: LmGenerateSettings, *, progress: RunProgress | None = None) -> LmGeneration:
+def generate_text(
+    settings: LmGenerateSettings,
+    *,
+    progress: RunProgress | None = None,
+    show: Callable[[Row], None] = lambda row: None,
+) -> LmGeneration:
     """Read the prompts, continue them, check the cache, and write the outputs where a folder is named.
+
+    Continuations are checked, written and shown every few batches; no more of them are held in memory.
+
+    Args:
+        show: is given every continuation, in the order of prompts and samples.
 
     Raises:
         UsageError: settings that cannot work, or something in the output folder's way.
         InputError: bad prompts.
         ModelError: a checkpoint that cannot be used, or log-probabilities that are no numbers.
         LmGuardError: kept keys and values are not those of the tokens.
-        ResourceError: out of memory, or the disk is full.
+        ResourceError: out of memory, or the disk is full; continuations so far are kept.
+        StoppedError: SIGTERM or Ctrl-C; continuations so far are kept.
     """
-    progress = progress or RunProgress(unit="prompts")
+    progress = progress or RunProgress(unit="continuations")
     began = time.monotonic()
-    if settings.output_dir is not None:
-        check_place(settings.output_dir, force=settings.force, what="generation")
-    device = resolve_device(settings.device)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    checkpoint = open_model(settings.checkpoint)
-    tokenizer, model = checkpoint.tokenizer, checkpoint.folder.model.to(device)
+    folder = settings.output_dir
+    if folder is not None:
+        check_place(folder, force=settings.force, what="generation")
+    checkpoint, device = open_on_device(settings.checkpoint, settings.device, settings.threads)
     decoding = _decoding(settings, checkpoint)
-    prompts = read_prompts(settings, tokenizer)
-    progress.total_sequences = len(prompts.ids)
-    progress.begin_work()
-    progress.begin_stage("generating")
-    timing = Timing()
-    try:
-        found = generate(
-            model, prompts.ids, decoding, batch_tokens=settings.batch, is_stop=stops_at(tokenizer, settings.stop),
-            timing=timing, on_batch=progress.end_shard,
-        )  # fmt: skip
-        guard = check_cache(model, prompts.ids, found)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ResourceError(
-            f"out of memory with a batch of {settings.batch:,} tokens", hint="give a smaller one: --batch"
-        ) from error
-    rows = [
-        _row(number, sample, prompts, one, text_of(tokenizer, prompts.ids[number], one, settings.stop))
-        for number, samples in enumerate(found)
-        for sample, one in enumerate(samples)
-    ]
-    record = _record(settings, checkpoint, decoding, prompts, rows, timing, guard, device)
-    record["wall_s"] = round(time.monotonic() - began, 3)
-    check_record(record)
-    if settings.output_dir is not None:
-        _write(settings, settings.output_dir, rows, record)
-    return LmGeneration(rows, record, settings.output_dir)
+    prompts = read_prompts(settings, checkpoint.tokenizer)
+    progress.total_sequences = len(prompts.ids) * settings.samples
+    counts, timing, guard = Counts(), Timing(), CacheGuard(checkpoint.folder.model)
+    first_rows: list[Row] = []
+    with contextlib.nullcontext() if folder is None else outputs_of(settings, folder) as outputs:
+        progress.begin_work()
+        progress.begin_stage("generating")
+        for rows in _rows(settings, checkpoint, decoding, prompts, timing, guard, progress):
+            for row in rows:
+                counts.add(row)
+            first_rows += rows[: SHOWN - len(first_rows)]
+            if outputs is not None:
+                outputs.add(rows)
+            for row in rows:
+                show(row)
+        record = _record(settings, checkpoint, decoding, prompts, counts, timing, guard, device)
+        record["wall_s"] = round(time.monotonic() - began, 3)
+        check_record(record)
+        if outputs is not None:
+            outputs.finish(record, first_rows)
+    return LmGeneration(record, folder)
 
 
 def _decoding(settings: LmGenerateSettings, checkpoint: Checkpoint) -> Decoding:
@@ -125,55 +112,68 @@ def _decoding(settings: LmGenerateSettings, checkpoint: Checkpoint) -> Decoding:
     )
 
 
-def check_cache(
-    model: CausalLm, prompts: Sequence[Sequence[int]], found: Sequence[Sequence[Continuation]]
-) -> dict[str, Any]:
-    """Read continuations again, all their tokens at once and without a cache: log-probabilities have to be the same.
-
-    Those that are longest within their first windows, up to a few thousand tokens.
+def _rows(
+    settings: LmGenerateSettings,
+    checkpoint: Checkpoint,
+    decoding: Decoding,
+    prompts: Prompts,
+    timing: Timing,
+    guard: CacheGuard,
+    progress: RunProgress,
+) -> Iterator[list[Row]]:
+    """Continuations of a few batches at a time, checked.
 
     Raises:
-        LmGuardError: they are not.
+        LmGuardError, ModelError: see ``generate_text``.
+        ResourceError: out of memory.
     """
-    began = time.monotonic()
-    context, device = model.config.context, model.embed_tokens.weight.device
-    first_windows = [
-        (number, kept, one, min(len(one.tokens), context + 1 - len(kept)))
-        for number, kept in enumerate([list(ids[-context:]) for ids in prompts])
-        for one in found[number]
-    ]
-    first_windows.sort(key=lambda window: -window[3])
-    n_before = np.cumsum([0, *(len(kept) + n - 1 for _, kept, _, n in first_windows[:-1])])
-    checked = [window for window, before in zip(first_windows, n_before, strict=True) if before < _CHECKED_TOKENS]
-    checked.sort(key=lambda window: len(window[1]) + window[3])
-    layout = PackedLayout.from_lengths([len(kept) + n - 1 for _, kept, _, n in checked], device)
-    tokens_T = torch.tensor([t for _, kept, one, n in checked for t in (*kept, *one.tokens[: n - 1])], device=device)
-    ends = layout.offsets[1:].tolist()
-    places_N = torch.tensor([i for (*_, n), end in zip(checked, ends, strict=True) for i in range(end - n, end)])
-    targets_N = torch.tensor([t for _, _, one, n in checked for t in one.tokens[:n]], device=device)
-    with torch.no_grad():
-        hidden_ND = model(tokens_T, layout)[places_N.to(device)]
-        again_N = target_log_probs(model, hidden_ND, targets_N).double().cpu().numpy()
-    kept_N = np.array([value for _, _, one, n in checked for value in one.log_probs[:n]])
-    difference_N = np.abs(again_N - kept_N)
-    worst = int(difference_N.argmax())
-    if not difference_N[worst] <= _CACHE_LIMIT_NATS * max(1.0, float(np.abs(again_N).max())):
-        of = np.repeat([number for number, *_ in checked], [n for *_, n in checked])[worst]
-        raise LmGuardError(
-            f"a log-probability of prompt {of + 1}'s continuation differs by {difference_N[worst]:.2g} nats from that "
-            "of the same tokens read at once",
-            hint="likely bug: kept keys and values are of other tokens, or at other positions",
-        )
-    return {
-        "name": "cache",
-        "says": f"the log-probabilities of {len(kept_N):,} tokens are those of the same read at once, without a cache",
-        "value": float(difference_N[worst]),
-        "passed": True,
-        "wall_s": round(time.monotonic() - began, 3),
-    }
+    tokenizer, model = checkpoint.tokenizer, checkpoint.folder.model
+    rooms = [room_tokens(len(ids), decoding, model.config.context) for ids in prompts.ids]
+    for parts in parts_of([max(1, settings.batch // room) for room in rooms], settings.samples):
+        numbers = [number for number, _ in parts]
+        try:
+            found = generate(
+                model, prompts.ids, decoding, batch_tokens=settings.batch, is_stop=stops_at(tokenizer, settings.stop),
+                timing=timing, on_batch=progress.end_shard, parts=parts,
+            )  # fmt: skip
+            guard.check(numbers, [prompts.ids[number] for number in numbers], found)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ResourceError(
+                f"out of memory with a batch of {settings.batch:,} tokens", hint="give a smaller one: --batch"
+            ) from error
+        yield [
+            _row(number, sample, prompts, one, text_of(tokenizer, prompts.ids[number], one, settings.stop))
+            for (number, samples), continuations in zip(parts, found, strict=True)
+            for sample, one in zip(samples, continuations, strict=True)
+        ]
 
 
-def _row(number: int, sample: int, prompts: Prompts, one: Continuation, text: str) -> dict[str, Any]:
+def parts_of(fill: Sequence[int], n_samples: int) -> Iterator[list[Part]]:
+    """All samples of all prompts in order, a few batches of them at a time.
+
+    Args:
+        fill: how many continuations of each prompt fill a batch.
+    """
+    parts: list[Part] = []
+    batches_left = float(_BATCHES_AT_ONCE)
+    for number, n_fill in enumerate(fill):
+        first = 0
+        while first < n_samples:
+            n = min(n_samples - first, int(batches_left * n_fill + 1e-6))
+            if not n:
+                yield parts
+                parts, batches_left = [], float(_BATCHES_AT_ONCE)
+                continue
+            parts.append((number, range(first, first + n)))
+            first += n
+            batches_left -= n / n_fill
+    if parts:
+        yield parts
+
+
+def _row(number: int, sample: int, prompts: Prompts, one: Continuation, text: str) -> Row:
     return {
         "prompt_number": number + 1,
         "sample": sample + 1,
@@ -194,9 +194,9 @@ def _record(
     checkpoint: Checkpoint,
     decoding: Decoding,
     prompts: Prompts,
-    rows: list[dict[str, Any]],
+    counts: Counts,
     timing: Timing,
-    guard: dict[str, Any],
+    guard: CacheGuard,
     device: torch.device,
 ) -> dict[str, Any]:
     """Everything but the time that it took."""
@@ -224,19 +224,10 @@ def _record(
             "full_context": decoding.full_context,
             "log_probs": "natural logarithm, of the model's own distribution: whole vocabulary, temperature 1",
         },
-        **counts(rows),
+        **counts.section(),
         "speed": speed(timing),
-        "guards": [guard],
+        "guards": [guard.section()],
         "device": device_name(device),
         "provenance": provenance(),
     }
-    return {**record, "notes": notes_of(record, rows)}
-
-
-def _write(settings: LmGenerateSettings, folder: Path, rows: list[dict[str, Any]], record: dict[str, Any]) -> None:
-    """Continuations, report and record, or nothing."""
-    lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    texts = {CONTINUATIONS: lines, TEXT: plain_text(rows)}
-    more = {name: [text.encode("utf-8", "backslashreplace")] for name, text in texts.items()}
-    with only_outputs(folder, force=settings.force, what="generation"):
-        write_report_and_record(folder, REPORT, lm_generation_report(record, rows), record, more)
+    return {**record, "notes": notes_of(record, counts.odd)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -16,34 +17,71 @@ from seqassay.measure.schema import check_schema
 FORMAT, VERSION, KIND = "seqassay-lm-generation", "1.0", "lm_generation"
 
 
-def counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Prompts and continuations: how many, how long, why they ended."""
-    prompts = [row for row in rows if row["sample"] == 1]
-    lengths = np.array([len(row["tokens"]) for row in rows])
-    per_token = np.array([row["log_prob"] for row in rows]) / lengths
-    ended = Counter(row["ended"] for row in rows)
-    return {
-        "prompts": {
-            "n": len(prompts),
-            "tokens": sum(row["prompt_tokens"] for row in prompts),
-            "cut": sum(row["cut_tokens"] > 0 for row in prompts),
-            "cut_tokens": sum(row["cut_tokens"] for row in prompts),
-        },
-        "continuations": {
-            "n": len(rows),
-            "tokens": int(lengths.sum()),
-            "tokens_min": int(lengths.min()),
-            "tokens_max": int(lengths.max()),
-            "ended": {why: ended[why] for why in get_args(Ended)},
-            "restarted": sum(row["restarts"] > 0 for row in rows),
-            "restarts": sum(row["restarts"] for row in rows),
-            "log_prob_per_token": {
-                "value": float(sum(row["log_prob"] for row in rows) / lengths.sum()),
-                "n": int(lengths.sum()),
-                "sd_of_continuations": float(per_token.std(ddof=1)) if len(rows) > 1 else None,
+@dataclass(slots=True)
+class Counts:
+    """Prompts and continuations, counted as they come: how many, how long, why they ended."""
+
+    n_prompts: int = 0
+    prompt_tokens: int = 0
+    cut: int = 0
+    cut_tokens: int = 0
+    n: int = 0
+    tokens: int = 0
+    tokens_min: int = 0
+    tokens_max: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    restarted: int = 0
+    restarts: int = 0
+    odd: int = 0  # with bytes that are no character
+    log_prob: float = 0.0
+    _mean: float = 0.0  # of the continuations' log-probabilities per token
+    _squares: float = 0.0  # of their differences from it, summed
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """A continuation, as in ``continuations.jsonl``."""
+        n_tokens = len(row["tokens"])
+        if row["sample"] == 1:
+            self.n_prompts += 1
+            self.prompt_tokens += row["prompt_tokens"]
+            self.cut += row["cut_tokens"] > 0
+            self.cut_tokens += row["cut_tokens"]
+        self.n += 1
+        self.tokens += n_tokens
+        self.tokens_min = min(self.tokens_min or n_tokens, n_tokens)
+        self.tokens_max = max(self.tokens_max, n_tokens)
+        self.ended[row["ended"]] += 1
+        self.restarted += row["restarts"] > 0
+        self.restarts += row["restarts"]
+        self.odd += "\ufffd" in row["continuation"]
+        self.log_prob += row["log_prob"]
+        difference = row["log_prob"] / n_tokens - self._mean  # Welford 1962
+        self._mean += difference / self.n
+        self._squares += difference * (row["log_prob"] / n_tokens - self._mean)
+
+    def section(self) -> dict[str, Any]:
+        """As the record has them."""
+        return {
+            "prompts": {
+                "n": self.n_prompts,
+                "tokens": self.prompt_tokens,
+                "cut": self.cut,
+                "cut_tokens": self.cut_tokens,
             },
-        },
-    }
+            "continuations": {
+                "n": self.n,
+                "tokens": self.tokens,
+                "tokens_min": self.tokens_min,
+                "tokens_max": self.tokens_max,
+                "ended": {why: self.ended[why] for why in get_args(Ended)},
+                "restarted": self.restarted,
+                "restarts": self.restarts,
+                "log_prob_per_token": {
+                    "value": self.log_prob / self.tokens,
+                    "n": self.tokens,
+                    "sd_of_continuations": math.sqrt(self._squares / (self.n - 1)) if self.n > 1 else None,
+                },
+            },
+        }
 
 
 def speed(timing: Timing) -> dict[str, Any]:
@@ -72,8 +110,12 @@ def _rate(tokens: Sequence[int], seconds: Sequence[float], of: str) -> dict[str,
     }
 
 
-def notes_of(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What to mind when the texts are read."""
+def notes_of(record: Mapping[str, Any], n_odd: int) -> list[str]:
+    """What to mind when the texts are read.
+
+    Args:
+        n_odd: continuations with bytes that are no character.
+    """
     notes = []
     prompts, found, method = record["prompts"], record["continuations"], record["method"]
     context = method["context_tokens"]
@@ -92,9 +134,8 @@ def notes_of(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> li
         )
     if found["ended"]["context"]:
         notes.append(f"ended by the context of {context:,} tokens: {found['ended']['context']:,} of {found['n']:,}")
-    odd = sum("\ufffd" in row["continuation"] for row in rows)
-    if odd:
-        notes.append(f"with bytes that are no character, shown as \ufffd: {odd:,} of {found['n']:,}")
+    if n_odd:
+        notes.append(f"with bytes that are no character, shown as \ufffd: {n_odd:,} of {found['n']:,}")
     return notes
 
 
@@ -111,7 +152,8 @@ def check_record(record: Mapping[str, Any]) -> None:
     decoded, after_first = (record["speed"]["decode"] or {"tokens": 0})["tokens"], found["tokens"] - found["n"]
     if decoded != after_first:
         raise SeqassayError(f"{decoded} tokens were timed, and {after_first} chosen after the first ones")
-    if record["speed"]["prefill"]["tokens"] != prompts["tokens"] - prompts["cut_tokens"]:
+    read_once = prompts["tokens"] - prompts["cut_tokens"]  # samples that do not share a batch read their prompt again
+    if not read_once <= record["speed"]["prefill"]["tokens"] <= read_once * method["samples"]:
         raise SeqassayError(f"{record['speed']['prefill']['tokens']} tokens of prompts were timed: not those read")
     if found["tokens_max"] > method["max_new_tokens"]:
         raise SeqassayError(f"a continuation has {found['tokens_max']} tokens, above {method['max_new_tokens']}")

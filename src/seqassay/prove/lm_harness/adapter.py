@@ -111,7 +111,7 @@ class SeqassayLM(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
                 max_seq_len=self.max_length, context_len=1,
             )  # fmt: skip
             pairs: list[Pair] = [(None, *utils.make_disjoint_window(window)) for window in windows]
-            found = sum(answer[0] for answer in self._answers(pairs))
+            found = float(sum(answer[0] for answer in self._answers(pairs)))
             known[number] = [found]
             self._responses.add("loglikelihood_rolling", [(asked[number], [found])])
             self._progress.end_shard(1)

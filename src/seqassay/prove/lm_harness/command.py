@@ -18,12 +18,12 @@ from lm_eval.evaluator import evaluate
 
 from seqassay.config import settings_as_json
 from seqassay.digests import file_sha256
-from seqassay.engine.precision import resolve_device
-from seqassay.errors import ResourceError, StoppedError, UsageError, is_out_of_memory
+from seqassay.durable import disk_errors
+from seqassay.errors import ResourceError, SeqassayError, StoppedError, is_out_of_memory
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.predict.stop import StopRequested
-from seqassay.prove.lm.inputs import Checkpoint, open_model
+from seqassay.prove.lm.inputs import Checkpoint, chosen_context, open_on_device
 from seqassay.prove.lm_harness.adapter import SeqassayLM
 from seqassay.prove.lm_harness.record import (
     FORMAT,
@@ -36,9 +36,10 @@ from seqassay.prove.lm_harness.record import (
 )
 from seqassay.prove.lm_harness.responses import FILE, Responses
 from seqassay.prove.lm_harness.settings import LmHarnessSettings
-from seqassay.prove.lm_harness.tasks import load_tasks, probe_files
+from seqassay.prove.lm_harness.tasks import first_line, load_tasks, probe_files
 from seqassay.prove.outputs import METRICS, check_place, write_report_and_record
 from seqassay.report.lm_harness import lm_harness_report
+from seqassay.train.output_folder import only_writer
 
 REPORT, ITEMS = "lm_harness.md", "harness_items.jsonl"
 
@@ -65,20 +66,17 @@ def run_harness(settings: LmHarnessSettings, *, progress: RunProgress | None = N
     progress = progress or RunProgress(unit="requests")
     began = time.monotonic()
     _check_place(settings)
-    device = resolve_device(settings.device)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    checkpoint = open_model(settings.checkpoint)
-    context = _context(settings, checkpoint)
-    said = {name: value for name, value in checkpoint.identity().items() if name != "path"}
+    checkpoint, device = open_on_device(settings.checkpoint, settings.device, settings.threads)
+    context = chosen_context(settings.context, checkpoint.folder.model.config.context)
     try:
-        with _quiet_libraries():
+        with disk_errors(), _quiet_libraries():
             progress.begin_stage("loading tasks")
             tasks = load_tasks(settings)
-            identity = json.dumps({"checkpoint": said, "context_tokens": context}, sort_keys=True)
-            responses = Responses.open(
-                settings.output_dir / FILE, hashlib.sha256(identity.encode()).hexdigest(), resume=settings.resume
-            )
+    except StopRequested as stop:
+        raise StoppedError(f"stopped by {stop}; nothing was asked yet", hint="run it again") from None
+    with disk_errors(), only_writer(settings.output_dir):
+        _check_place(settings)  # again: another command may have written there meanwhile
+        with _kept_answers(settings, checkpoint, context) as responses:
             (settings.output_dir / METRICS).unlink(missing_ok=True)  # an earlier record's answers these are not
             model = SeqassayLM(
                 checkpoint, context_tokens=context, batch_tokens=settings.batch, device=device, responses=responses,
@@ -86,39 +84,45 @@ def run_harness(settings: LmHarnessSettings, *, progress: RunProgress | None = N
             )  # fmt: skip
             progress.begin_work()
             progress.begin_stage("asking")
-            results = _evaluated(model, tasks, settings)
-    except StopRequested as stop:
-        if not (settings.output_dir / FILE).exists():
-            raise StoppedError(f"stopped by {stop}; nothing was asked yet", hint="run it again") from None
-        raise StoppedError(
-            f"stopped by {stop}; the answers so far are in {settings.output_dir / FILE}",
-            hint="go on with the same command and --resume (in place of --force)",
-        ) from None
-    record = _record(settings, checkpoint, context, model, results, responses, device)
-    record["wall_s"] = round(time.monotonic() - began, 3)
-    check_record(record)
-    items = (f"{json.dumps(item, ensure_ascii=False)}\n".encode() for item in items_of(results))
-    write_report_and_record(settings.output_dir, REPORT, lm_harness_report(record), record, {ITEMS: items})
+            with _quiet_libraries():
+                results = _evaluated(model, tasks, settings)
+            record = _record(settings, checkpoint, context, model, results, responses, device)
+            record["wall_s"] = round(time.monotonic() - began, 3)
+            check_record(record)
+            items = (f"{json.dumps(item, ensure_ascii=False)}\n".encode() for item in items_of(results))
+            write_report_and_record(settings.output_dir, REPORT, lm_harness_report(record), record, {ITEMS: items})
     return LmHarness(record, settings.output_dir)
 
 
+@contextmanager
+def _kept_answers(settings: LmHarnessSettings, checkpoint: Checkpoint, context: int) -> Iterator[Responses]:
+    """Answers of a stopped run, and those to come; whatever ends this one, they stay and its error says so.
+
+    Raises:
+        UsageError, InputError: the answers that are there cannot be gone on with.
+        StoppedError: SIGTERM or Ctrl-C.
+    """
+    said = {name: value for name, value in checkpoint.identity().items() if name != "path"}
+    identity = json.dumps({"checkpoint": said, "context_tokens": context}, sort_keys=True)
+    path = settings.output_dir / FILE
+    kept = f"the answers so far are in {path}"
+    again = "go on with the same command and --resume (in place of --force)"
+    with Responses.open(path, hashlib.sha256(identity.encode()).hexdigest(), resume=settings.resume) as responses:
+        try:
+            yield responses
+        except StopRequested as stop:
+            raise StoppedError(f"stopped by {stop}; {kept}", hint=again) from None
+        except ResourceError as error:
+            raise ResourceError(error.message, hint=f"{error.hint}; {kept}: {again}") from error
+
+
 def _check_place(settings: LmHarnessSettings) -> None:
+    """Find what is in the way of the outputs; what a stopped run left is named as such."""
     folder = settings.output_dir
-    if (folder / FILE).exists() and not (folder / METRICS).exists() and not (settings.force or settings.resume):
-        raise UsageError(
-            f"{folder}: holds an interrupted run of the harness",
-            hint="go on with it (--resume), begin again (--force), or choose another --output-dir",
-        )
-    check_place(folder, force=settings.force, what="run of the harness", resume=settings.resume)
-
-
-def _context(settings: LmHarnessSettings, checkpoint: Checkpoint) -> int:
-    most = checkpoint.folder.model.config.context
-    if settings.context is not None and settings.context > most:
-        raise UsageError(
-            f"--context is {settings.context}; the model was made for {most} tokens", hint="leave it out, or shorten it"
-        )
-    return settings.context or most
+    is_stopped = (folder / FILE).exists() and not (folder / METRICS).exists()
+    check_place(
+        folder, force=settings.force, what="run of the harness", resume=settings.resume, is_interrupted=is_stopped
+    )
 
 
 @contextmanager
@@ -147,9 +151,14 @@ def _evaluated(model: SeqassayLM, tasks: dict[str, Any], settings: LmHarnessSett
         results: dict[str, Any] = evaluate(
             lm=model, task_dict=tasks, limit=settings.limit, bootstrap_iters=1000, log_samples=True
         )
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+    except Exception as error:  # a task's own code raises what it likes
+        if isinstance(error, SeqassayError | OSError):
             raise
+        if not is_out_of_memory(error):
+            raise SeqassayError(
+                f"the harness ended with {first_line(error)}",
+                hint="a task's own code or templates may be at fault: does each task run alone, with --limit 1?",
+            ) from error
         raise ResourceError(
             f"out of memory with a batch of {settings.batch:,} tokens", hint="give a smaller one: --batch"
         ) from error

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqassay.durable import disk_errors
-from seqassay.errors import UsageError
+from seqassay.prove.kept_lines import GrowingFile, take_up
 
 FILE = "responses.jsonl"
-_FORMAT, _VERSION = "seqassay-harness-responses", "1.0"
+_FORMAT, _VERSION = "seqassay-harness-responses", "2.0"
+_DIGITS = 64  # of a SHA-256
+_ANSWERS: dict[str, tuple[type, ...]] = {
+    "loglikelihood": (float, bool, int),  # nats, greedy or not, tokens of the prompt that were left out
+    "loglikelihood_rolling": (float,),
+    "generate_until": (str, int),
+}
 
 
 class Responses:
@@ -23,8 +29,8 @@ class Responses:
         n_used: requests that an earlier run had answered.
     """
 
-    def __init__(self, path: Path | None, known: dict[str, list[Any]]) -> None:
-        self._path = path
+    def __init__(self, file: GrowingFile | None, known: dict[str, list[Any]]) -> None:
+        self._file = file
         self._known = known
         self.n_used = 0
 
@@ -34,7 +40,8 @@ class Responses:
         return cls(None, {})
 
     @classmethod
-    def open(cls, path: Path, identity: str, *, resume: bool) -> Responses:
+    @contextlib.contextmanager
+    def open(cls, path: Path, identity: str, *, resume: bool) -> Iterator[Responses]:
         """An empty file, or with ``resume`` the answers of a stopped run.
 
         Args:
@@ -42,27 +49,15 @@ class Responses:
 
         Raises:
             UsageError: the answers that are there are another model's.
+            InputError: a line is damaged.
             ResourceError: the disk is full.
         """
-        header = json.dumps({"format": _FORMAT, "version": _VERSION, "identity": identity}) + "\n"
-        kept, known = header, dict[str, list[Any]]()
-        with disk_errors(path=path):
-            if resume and path.exists():
-                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-                if lines and lines[0] != header:
-                    raise UsageError(
-                        f"{path}: its answers are of another model or context",
-                        hint="begin again (--force), or choose another --output-dir",
-                    )
-                for line in lines[1:]:
-                    if not line.endswith("\n"):
-                        break  # cut off when the run before was stopped: this one is asked again
-                    said = json.loads(line)
-                    known[said["asked"]] = said["answer"]
-                    kept += line
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(kept, encoding="utf-8")
-        return cls(path, known)
+        header = {"format": _FORMAT, "version": _VERSION, "identity": identity}
+        answers, file = take_up(
+            path, header, _read_answer, resume=resume, of_another="its answers are of another model or context"
+        )
+        with file:
+            yield cls(file, dict(answers))
 
     def find(self, kind: str, asked: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The answer to each, or None; those that are there count as used."""
@@ -76,14 +71,25 @@ class Responses:
         Raises:
             ResourceError: the disk is full.
         """
-        if self._path is None:
-            return
-        lines = "".join(json.dumps({"asked": _key(kind, one), "answer": answer}) + "\n" for one, answer in answered)
-        with disk_errors(path=self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
+        if self._file is not None:
+            lines = (json.dumps({"asked": _key(kind, one), "answer": answer}) + "\n" for one, answer in answered)
+            self._file.add("".join(lines))
 
 
 def _key(kind: str, asked: tuple[Any, ...]) -> str:
-    return hashlib.sha256(json.dumps([kind, *asked], sort_keys=True, default=str).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([kind, *asked], sort_keys=True, default=str).encode()).hexdigest()
+    return f"{kind} {digest}"
+
+
+def _read_answer(said: dict[str, Any]) -> tuple[str, list[Any]]:
+    """What was asked, and the answer.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none that was written here.
+    """
+    asked, answer = said["asked"], said["answer"]
+    kind, digest = asked.split(" ")
+    types = tuple(map(type, answer))
+    if types != _ANSWERS[kind] or len(digest) != _DIGITS or (types[0] is float and not math.isfinite(answer[0])):
+        raise ValueError("no answer to such a request")
+    return asked, answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,18 @@ def _load(manager: Any, spec: Any, name: str) -> dict[str, Any]:
     except SeqassayError:
         raise
     except Exception as error:  # data sets' code raises what it likes
-        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         raise InputError(
-            f"the task {name} cannot be loaded: {cause[:300]}",
+            f"the task {name} cannot be loaded: {first_line(error)}",
             hint="its data come from the Hugging Face Hub, once: is it reachable, and the task's extra package there?",
         ) from error
     return found
+
+
+def first_line(error: Exception) -> str:
+    """What another package's error says, in a line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 def _of_smallbench(name: str, probes: Mapping[str, dict[str, Any]], places: Sequence[str]) -> list[dict[str, Any]]:
