@@ -126,16 +126,21 @@ def fasta(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def chunk_evidence(scorer: SequenceScorer, bases: bytes) -> Any:
-    """Sum and number of the joint and of the nucleotide log-odds in every chunk, ``[C, 4]``."""
+    """Of every chunk: sum and number of the joint log-odds, of the nucleotide's, and of its best frame, ``[C, 6]``."""
     parts = []
     step = 1000 * scorer.bundle.chunk_length
     for first in range(0, len(bases), step):
         scored = scorer.scored(Ragged.from_bytes([bases[first : first + step]]))
-        sums = np.zeros((len(scored.chunks), 4))
-        np.add.at(sums[:, 0], scored.frame_chunk, log_odds_of(scored.scores_F2))
+        sums = np.zeros((len(scored.chunks), 6))
+        log_odds = log_odds_of(scored.scores_F2)
+        np.add.at(sums[:, 0], scored.frame_chunk, log_odds)
         np.add.at(sums[:, 1], scored.frame_chunk, 1)
         np.add.at(sums[:, 2], scored.every_frame_chunk, scored.nucleotide_log_odds)
         np.add.at(sums[:, 3], scored.every_frame_chunk, 1)
+        has_frame = sums[:, 1] > 0
+        best = np.full(len(sums), -np.inf)
+        np.maximum.at(best, scored.frame_chunk, log_odds)
+        sums[has_frame, 4], sums[:, 5] = best[has_frame], has_frame
         parts.append(sums)
     return np.concatenate(parts)
 
@@ -145,10 +150,10 @@ def track(parts: list[Any], bundle: Bundle, windows: Windows) -> Track:
     sums, c = np.concatenate(parts), bundle.chunk_length
     start = window_starts(len(sums) * c, windows)
     end = np.minimum(start + windows.length, len(sums) * c)
-    running = np.vstack([np.zeros(4), np.cumsum(sums, axis=0)])
-    joint, n_joint, nucleotide, n_nucleotide = (running[end // c] - running[start // c]).T
+    running = np.vstack([np.zeros(6), np.cumsum(sums, axis=0)])
+    joint, n_joint, nucleotide, n_nucleotide, best, n_best = (running[end // c] - running[start // c]).T
     with np.errstate(invalid="ignore"):
-        evidence = Evidence(end - start, joint / n_joint, nucleotide / n_nucleotide)
+        evidence = Evidence(end - start, joint / n_joint, nucleotide / n_nucleotide, best / n_best)
     assert bundle.calibration is not None
     return start, end, bundle.calibration.probability(evidence), len(sums) * c
 

@@ -82,7 +82,7 @@ TINY_CALIBRATION = Calibration(
     prior=0.5,
     n_others=1000,
     lengths_K=np.array([100.0, 300.0]),
-    framed_K3=np.array([[0.1, 0.8, 0.5], [0.2, 1.6, 1.0]]),
+    framed_KC=np.array([[0.1, 0.8, 0.5], [0.2, 1.6, 1.0]]),
     unframed_K2=np.array([[0.0, 1.0], [0.3, 2.0]]),
     held_out_RK=np.array([[np.nan, 0.01], [0.02, 0.02], [0.06, 0.04], [0.1, 0.1], [0.2, 0.2]]),
 )

@@ -55,7 +55,7 @@ def test_what_was_written_is_what_is_loaded(parts: Path, bundle: Bundle) -> None
     loaded = load_bundle(bundle.path)
     assert loaded == bundle
     assert (loaded.chunk_length, loaded.chunk_rule, loaded.genetic_code, loaded.ambiguity) == (300, "even", 1, "drop")
-    assert (loaded.precision, loaded.version, loaded.merged_dim) == ("float32", "2.2", 40)
+    assert (loaded.precision, loaded.version, loaded.merged_dim) == ("float32", "2.3", 40)
     assert (loaded.nucleotide.d_model, loaded.protein.d_model) == (24, 16)
     assert loaded.load_head().input_dim == 40
     ours, theirs = load_esm2(loaded.protein_path), load_esm2(parts / "protein")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from support import TINY_CALIBRATION
 from seqassay.models.calibration import RATES, Calibration, Evidence, log_odds_of
 
 
-def evidence(length: int, joint: float, nucleotide: float) -> Evidence:
-    return Evidence(np.array([length]), np.array([joint]), np.array([nucleotide]))
+def evidence(length: int, joint: float, nucleotide: float, best: float = 5.0) -> Evidence:
+    return Evidence(np.array([length]), np.array([joint]), np.array([nucleotide]), np.array([best]))
 
 
 def logistic(x: float) -> float:
@@ -48,9 +49,20 @@ def test_without_a_nucleotide_head_only_the_joint_evidence_counts() -> None:
     assert np.isnan(plain.probability(evidence(100, np.nan, 3.0))[0])
 
 
-def test_json_comes_back() -> None:
-    said = json.loads(json.dumps(TINY_CALIBRATION.as_json()))
-    assert Calibration.from_json(said).as_json() == TINY_CALIBRATION.as_json()
+WITH_BEST = replace(TINY_CALIBRATION, framed_KC=np.array([[0.1, 0.8, 0.5, 0.0], [0.2, 1.6, 1.0, 0.7]]))
+
+
+@pytest.mark.parametrize(("length", "log_odds"), [(100, 0.1 + 0.8 * 2 - 0.5), (300, 0.2 + 1.6 * 2 - 1.0 + 0.7 * 3)])
+def test_the_best_frames_count_where_they_have_a_weight(length: int, log_odds: float) -> None:
+    assert WITH_BEST.probability(evidence(length, 2.0, -1.0, 3.0))[0] == pytest.approx(logistic(log_odds))
+    unframed = WITH_BEST.probability(evidence(length, np.nan, 1.5, np.nan))
+    assert unframed[0] == TINY_CALIBRATION.probability(evidence(length, np.nan, 1.5, np.nan))[0]
+
+
+@pytest.mark.parametrize("calibration", [TINY_CALIBRATION, WITH_BEST])
+def test_json_comes_back(calibration: Calibration) -> None:
+    said = json.loads(json.dumps(calibration.as_json()))
+    assert Calibration.from_json(said).as_json() == calibration.as_json()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +74,9 @@ def test_json_comes_back() -> None:
         ({"lengths": [300.0, 100.0]}, "not ascending"),
         ({"lengths": []}, "not ascending"),
         ({"framed": [[0, 1, 2]]}, "framed has the shape"),
+        ({"framed": [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]}, "framed has the shape"),
+        ({"framed": [[0, 1, 2], [0, 1, 2, 3]]}, "not a table"),
+        ({"framed": {}}, "not a table"),
         ({"framed": [[0, 1, float("nan")], [0, 1, 2]]}, "not finite"),
         ({"unframed": "x"}, "not a table"),
         ({"held_out": {"0.05": [0.1, 0.1]}}, "does not have the rates 0.01, 0.02, 0.05, 0.1, 0.2"),

@@ -143,6 +143,10 @@ def test_evidence_is_the_mean_over_all_frames_of_a_sequence() -> None:
     )
     assert evidence.joint[0] == pytest.approx((0 + np.log(3) + np.log(4)) / 3)
     assert np.isnan(evidence.joint[1:]).all()
+    assert evidence.best[0] == pytest.approx(
+        (np.log(3) + np.log(4)) / 2
+    )  # of chunk 0 the better frame, of chunk 1 its one
+    assert np.isnan(evidence.best[1:]).all()
     assert evidence.nucleotide[:2].tolist() == [2.0, -1.5]
     assert np.isnan(evidence.nucleotide[2])
 

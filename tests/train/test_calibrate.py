@@ -5,7 +5,7 @@ import pytest
 
 from seqassay.errors import UsageError
 from seqassay.models.calibration import RATES, Evidence
-from seqassay.train.calibrate import ScoredFragments, fit_calibration, fit_weights, held_out_rates
+from seqassay.train.calibrate import ScoredFragments, balanced_weights, fit_calibration, fit_weights, held_out_rates
 
 LENGTHS = (100, 300)
 
@@ -19,13 +19,13 @@ def fragments(n_taxa: int, per_taxon: int, *, taxon_noise: float, seed: int = 1)
         log_odds = rng.normal(0, 1.5, len(taxa))
         labels = (rng.random(len(taxa)) < 1 / (1 + np.exp(-log_odds))).astype(np.int64)
         off = rng.normal(0, taxon_noise, n_taxa)[taxa]
-        evidence = Evidence(np.full(len(taxa), length), log_odds + off, np.zeros(len(taxa)))
+        evidence = Evidence(np.full(len(taxa), length), log_odds + off, np.zeros(len(taxa)), np.zeros(len(taxa)))
         found.append(ScoredFragments(length, evidence, labels, np.full(len(taxa), 1 / len(taxa)), taxa))
     return found
 
 
 def test_many_like_taxa_keep_a_rate() -> None:
-    rates = fit_calibration(fragments(200, 40, taxon_noise=0.0), has_nucleotide_head=True).held_out_RK
+    rates = fit_calibration(fragments(200, 40, taxon_noise=0.0), has_nucleotide_head=True, chunk_length=300).held_out_RK
     assert rates is not None
     assert rates.shape == (len(RATES), len(LENGTHS))
     np.testing.assert_allclose(rates[RATES.index(0.1)], 0.1, atol=0.03)
@@ -39,13 +39,13 @@ def test_a_few_odd_taxa_do_not() -> None:
         part.labels[odd] = 0
         part.evidence.joint[odd] = 6.0
         part.weights[odd] *= 5
-    rates = fit_calibration(parts, has_nucleotide_head=True).held_out_RK
+    rates = fit_calibration(parts, has_nucleotide_head=True, chunk_length=300).held_out_RK
     assert rates is not None
     assert (rates[RATES.index(0.1)] > 0.2).all()
 
 
 def test_called_are_the_likeliest_up_to_the_rate() -> None:
-    evidence = Evidence(np.full(4, 100), np.zeros(4), np.zeros(4))
+    evidence = Evidence(np.full(4, 100), np.zeros(4), np.zeros(4), np.zeros(4))
     part = ScoredFragments(100, evidence, np.array([1, 0, 1, 0]), np.array([1.0, 1.0, 2.0, 1.0]), np.arange(4))
     probabilities = np.array([0.995, np.nan, 0.93, 0.6])
     rates = held_out_rates(part, probabilities)
@@ -57,11 +57,35 @@ def test_too_few_to_leave_some_out_have_no_error_and_still_weights() -> None:
     parts = fragments(10, 22, taxon_noise=0.0)
     rarest = min(int((part.labels == label).sum()) for part in parts for label in (0, 1))
     assert 100 <= rarest < 111  # enough for a fit, and not without a tenth
-    fitted = fit_calibration(parts, has_nucleotide_head=True)
+    fitted = fit_calibration(parts, has_nucleotide_head=True, chunk_length=300)
     assert fitted.held_out_RK is None
-    assert fitted.framed_K3.shape == (2, 3)
+    assert fitted.framed_KC.shape == (2, 4)
 
 
 def test_too_few_for_a_fit_are_refused() -> None:
     with pytest.raises(UsageError, match="too few labelled fragments of 100 bases"):
-        fit_weights(fragments(10, 10, taxon_noise=0.0), has_nucleotide_head=True)
+        fit_weights(fragments(10, 10, taxon_noise=0.0), has_nucleotide_head=True, chunk_length=300)
+
+
+def test_best_frames_take_part_in_sequences_of_several_chunks() -> None:
+    parts = fragments(40, 40, taxon_noise=0.0)
+    rng = np.random.default_rng(2)
+    for part in parts:
+        told = (2 * part.labels - 1) * 1.5 + rng.normal(0, 1, len(part.labels))
+        part.evidence.best[:] = told
+    fitted = fit_weights(parts, has_nucleotide_head=True, chunk_length=200)
+    assert fitted.framed_KC[0, 3] == 0
+    assert fitted.framed_KC[1, 3] > 1
+    without = fit_weights(parts, has_nucleotide_head=False, chunk_length=200)
+    assert without.framed_KC[:, 2].tolist() == [0, 0]
+    assert without.framed_KC[1, 3] > 1
+
+
+def test_a_taxon_weighs_as_the_root_of_its_fragments() -> None:
+    labels = np.array([1, 1, 0, 0, 0, 0, 0])
+    groups = np.array(["virus"] * 2 + ["bacteria"] * 6)[: len(labels)]
+    weights = balanced_weights(labels, groups, {"virus": 0.3, "bacteria": 0.2}, np.array([0, 1, 2, 2, 2, 2, 3]))
+    assert weights[:2].tolist() == [0.25, 0.25]
+    assert weights[2:6].sum() == pytest.approx(2 * weights[6])
+    assert weights[2:].sum() == pytest.approx(0.5)
+    assert balanced_weights(labels, groups, {"virus": 0.3, "bacteria": 0.2})[2:].tolist() == pytest.approx([0.1] * 5)

@@ -16,8 +16,8 @@ CALIBRATION = Calibration(0.5, 100, np.array([300.0]), np.array([[0.0, 1.0, 0.0]
 def evidence(framed: list[float], unframed: list[float]) -> Evidence:
     """By probabilities, with a stop-free frame and without one."""
     log_odds = np.log(np.array(framed + unframed)) - np.log1p(-np.array(framed + unframed))
-    has_frame = np.arange(len(log_odds)) < len(framed)
-    return Evidence(np.full(len(log_odds), 300), np.where(has_frame, log_odds, np.nan), log_odds)
+    joint = np.where(np.arange(len(log_odds)) < len(framed), log_odds, np.nan)
+    return Evidence(np.full(len(log_odds), 300), joint, log_odds, joint)
 
 
 def fragments(framed: list[float], unframed: list[float]) -> ScoredFragments:

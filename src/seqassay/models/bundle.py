@@ -38,7 +38,9 @@ from seqassay.models.weights import (
 from seqassay.sequences.genetic_codes import codon_table
 
 FORMAT = "seqassay-bundle"
-VERSION = "2.2"  # 2.1 added the nucleotide head and a calibration that is not null, 2.2 thresholds; all are read
+# 2.1 added the nucleotide head and a calibration that is not null, 2.2 thresholds, 2.3 the best frames' weight in a
+# calibration; all are read.
+VERSION = "2.3"
 HEAD_FILE = "head.safetensors"
 NUCLEOTIDE_HEAD_FILE = "nucleotide_head.safetensors"
 HOW_FILES_ARE_TAKEN = Literal["copy", "link"]

@@ -1,9 +1,10 @@
 """From the evidence of a sequence's frames to a probability of virus: logistic regression with weights by length.
 
-Evidence are mean log-odds: of the joint head over the stop-free frames, and of the nucleotide head (in bundles that
-have one) over all six frames. More bases carry more evidence than their mean says, so the weights are fitted at some
+Evidence are mean log-odds: of the joint head over the stop-free frames, of the nucleotide head (in bundles that have
+one) over all six frames, and of the joint head over the best frame of every chunk, which in a sequence of many chunks
+is mostly the one that codes. More bases carry more evidence than their mean says, so the weights are fitted at some
 lengths and interpolated between them in the logarithm of the length; outside, the nearest length's hold. Platt 1999,
-with a second feature; fitted on held-out sequences by `seqassay.train.calibrate`.
+with more features than one; fitted on held-out sequences by `seqassay.train.calibrate`.
 
 The probability is that in a sample with the stated share of viral sequences (``prior``); `seqassay.evaluate.fdr`
 carries it over to a sample of another composition.
@@ -35,11 +36,13 @@ class Evidence:
         length: in bases, ``int64``.
         joint: mean log-odds over the stop-free frames; NaN where there is none.
         nucleotide: mean log-odds of the nucleotide head over all frames; NaN where there is no frame or no such head.
+        best: mean over the chunks with a stop-free frame of their frames' largest log-odds; NaN where ``joint`` is.
     """
 
     length: npt.NDArray[np.int64]
     joint: FloatArray
     nucleotide: FloatArray
+    best: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Calibration:
         prior: share of viral sequences that probabilities refer to.
         n_others: sequences of others that it was fitted on, at the length where they are fewest.
         lengths_K: ascending, in bases.
-        framed_K3: constant, weight of the joint evidence, weight of the nucleotide evidence: with a stop-free frame.
+        framed_KC: constant, weights of the joint evidence, of the nucleotide evidence and, where C is 4, of the best
+            frames': with a stop-free frame.
         unframed_K2: constant and weight of the nucleotide evidence: without one; None in bundles without that head.
         held_out_RK: of taxa that a fit did not see, the share of others among what would have been called at each of
             `RATES` and lengths, in a sample of the prior's composition; NaN where nothing would have been. None where
@@ -60,16 +64,20 @@ class Calibration:
     prior: float
     n_others: int
     lengths_K: FloatArray
-    framed_K3: FloatArray
+    framed_KC: FloatArray
     unframed_K2: FloatArray | None
     held_out_RK: FloatArray | None = None
 
     def probability(self, evidence: Evidence) -> FloatArray:
         """Probability of virus of every sequence; NaN where the evidence is."""
-        weights_N3 = self._at(evidence.length, self.framed_K3)
+        weights_NC = self._at(evidence.length, self.framed_KC)
         has_nucleotide = self.unframed_K2 is not None
         nucleotide = evidence.nucleotide if has_nucleotide else np.zeros(len(evidence.joint))
-        log_odds = weights_N3[:, 0] + weights_N3[:, 1] * evidence.joint + weights_N3[:, 2] * nucleotide
+        log_odds = weights_NC[:, 0]
+        for column, values in enumerate(
+            (evidence.joint, nucleotide, evidence.best)[: weights_NC.shape[1] - 1], start=1
+        ):
+            log_odds = log_odds + weights_NC[:, column] * values
         if self.unframed_K2 is not None:
             weights_N2 = self._at(evidence.length, self.unframed_K2)
             unframed = weights_N2[:, 0] + weights_N2[:, 1] * evidence.nucleotide
@@ -99,7 +107,7 @@ class Calibration:
             "prior": self.prior,
             "n_others": self.n_others,
             "lengths": self.lengths_K.tolist(),
-            "framed": self.framed_K3.tolist(),
+            "framed": self.framed_KC.tolist(),
             "unframed": None if self.unframed_K2 is None else self.unframed_K2.tolist(),
             "held_out": None if self.held_out_RK is None else _held_out_json(self.held_out_RK),
         }
@@ -124,11 +132,17 @@ class Calibration:
         lengths_K = _finite("lengths", said["lengths"], (-1,))
         if len(lengths_K) == 0 or lengths_K[0] < 1 or (np.diff(lengths_K) <= 0).any():
             raise ValueError("lengths are not ascending numbers of bases")
-        framed_K3 = _finite("framed", said["framed"], (len(lengths_K), 3))
+        framed_KC = _finite("framed", said["framed"], (len(lengths_K), _columns(said["framed"])))
         unframed = said["unframed"]
         unframed_K2 = None if unframed is None else _finite("unframed", unframed, (len(lengths_K), 2))
         held_out_RK = None if said["held_out"] is None else _held_out(said["held_out"], len(lengths_K))
-        return cls(prior, n_others, lengths_K, framed_K3, unframed_K2, held_out_RK)
+        return cls(prior, n_others, lengths_K, framed_KC, unframed_K2, held_out_RK)
+
+
+def _columns(framed: object) -> int:
+    """Numbers in a row of ``framed``: four, or three in bundles from before the best frames' weight."""
+    first = framed[0] if isinstance(framed, list) and framed else None
+    return 3 if isinstance(first, list) and len(first) == 3 else 4
 
 
 def _held_out_json(held_out_RK: FloatArray) -> dict[str, list[float | None]]:

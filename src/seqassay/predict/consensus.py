@@ -2,8 +2,9 @@
 
 Chunks follow VirNucPro's rule: a virus when the largest virus score of its frames is at least their largest score of
 "others". A sequence's score depends on the bundle. Without a calibration it is VirNucPro's as well, the mean over its
-classified chunks of ``max1 / (max0 + max1)``. With one it is a probability: the calibrated mean log-odds of its frames
-(the mean, since in a sequence's largest score the frames that are no gene have as much to say as the one that is).
+classified chunks of ``max1 / (max0 + max1)``. With one it is a probability, made of the log-odds of
+its frames (`sequence_evidence`): in a mean a frame counts by how sure it is, in a largest score one that is no gene has
+as much to say as the one that is.
 """
 
 from __future__ import annotations
@@ -93,12 +94,12 @@ def sequence_evidence(
     every_frame_chunk: Int64Array,
     nucleotide_log_odds: npt.NDArray[np.float64],
 ) -> Evidence:
-    """Mean log-odds of every sequence's frames.
+    """Mean log-odds of every sequence's frames, and of its chunks' best ones.
 
     Args:
         lengths: of the sequences, in bases.
         chunk_sequence: sequence of every chunk.
-        frame_chunk, scores_F2: chunk and scores of every stop-free frame.
+        frame_chunk, scores_F2: chunk (ascending) and scores of every stop-free frame.
         every_frame_chunk, nucleotide_log_odds: chunk of each of all frames, and what the nucleotide head says of it.
     """
 
@@ -108,8 +109,15 @@ def sequence_evidence(
         total = np.bincount(sequence, weights=values, minlength=len(lengths))
         return _ratio(total, n)
 
-    joint = mean(frame_chunk, log_odds_of(scores_F2))
-    return Evidence(lengths, joint, mean(every_frame_chunk, nucleotide_log_odds))
+    log_odds = log_odds_of(scores_F2)
+    first = np.flatnonzero(np.diff(frame_chunk, prepend=-1))
+    best = np.maximum.reduceat(log_odds, first) if len(first) else log_odds
+    return Evidence(
+        lengths,
+        joint=mean(frame_chunk, log_odds),
+        nucleotide=mean(every_frame_chunk, nucleotide_log_odds),
+        best=mean(frame_chunk[first], best),
+    )
 
 
 def sequence_calls(

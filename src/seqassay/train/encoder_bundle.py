@@ -171,7 +171,7 @@ def build_bundle(
 
     scorer = SequenceScorer(written(work / "uncalibrated", None, None), device=str(device), threads=threads)
     fragments = scored_fragments(scorer, valid, plan.group_weights)
-    calibration = fit_calibration(fragments, has_nucleotide_head=True)
+    calibration = fit_calibration(fragments, has_nucleotide_head=True, chunk_length=plan.chunk_length)
     log.info("calibration %s", calibration.as_json())
     thresholds = thresholds_of(scorer, (valid, train), fragments, calibration)
     log.info("thresholds %s", None if thresholds is None else thresholds.as_json())
