@@ -126,6 +126,9 @@ def test_the_same_command_does_nothing_twice_but_what_failed(
 ) -> None:
     out = tmp_path / "sweep"
     shutil.copytree(reference, out, ignore=shutil.ignore_patterns("wild*"))
+    # Its training has ended: taken up from another folder, with the baseline's curve in another place than it was.
+    (out / "ranking/slow-seed0/run.json").unlink()
+    trained = (out / "ranking/slow-seed0/training/training.json").read_bytes()
     asked = []
 
     def counted(task: Task, files: Mapping[str, Any]) -> None:
@@ -135,7 +138,9 @@ def test_the_same_command_does_nothing_twice_but_what_failed(
     monkeypatch.setattr(engines_module, "run_task", counted)
     with pytest.raises(StoppedError, match="wild"):
         sweep_lm(settings(config, out))
-    assert asked == ["ranking/wild-seed0"]
+    assert asked == ["ranking/slow-seed0", "ranking/wild-seed0"]
+    assert (out / "ranking/slow-seed0/training/training.json").read_bytes() == trained
+    assert record_of(out)["starts"]["n"] == 2
     assert without_clock(record_of(out)) == without_clock(record_of(reference))
 
 
@@ -253,10 +258,20 @@ def test_ray_comes_to_the_same_bits(config: Path, tmp_path: Path, monkeypatch: p
 
     names = ("plain", "wild")
     tasks, files = tasks_of(config, tmp_path / "ray", names)
+    monkeypatch.chdir(config.parent)  # places are as the file has them; trials work elsewhere
+    tasks = [dataclasses.replace(task, train=dataclasses.replace(task.train, tokens=Path("tokens")),
+                                 evaluate=dataclasses.replace(task.evaluate, inputs=("tokens",)))
+             for task in tasks]  # fmt: skip
     engine: Engine = RayTune(jobs=1, threads=1, device="cpu", address=None, folder=tmp_path / "ray")
     ended: list[str] = []
+    lock = threading.Lock()  # what is told has such, and Ray writes its callbacks to disk
+
+    def tell(task: Task) -> None:
+        with lock:
+            ended.append(task.experiment)
+
     try:
-        engine.run(tasks, files, lambda task: ended.append(task.experiment))
+        engine.run(tasks, files, tell)
     finally:
         engine.close()
     assert sorted(ended) == ["plain", "wild"]

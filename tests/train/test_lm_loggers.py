@@ -102,6 +102,15 @@ def test_mlflow_has_runs_of_many_trainings_in_one_store(tokens: Path, tmp_path: 
     assert run.data.metrics["best_dev_loss"] == said["training"]["best"]["dev_loss"]
 
 
+def test_a_store_that_a_stop_cut_off_is_made_again(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason=MISSING)
+    (tmp_path / "mlflow.db.partial").write_bytes(b"SQLite format 3, and no more")
+    (tmp_path / "mlflow.db.partial-journal").write_bytes(b"half")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert lm_loggers.mlflow_experiment(uri, "sweep") == lm_loggers.mlflow_experiment(uri, "sweep")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
 def wandb_records(file: Path) -> Iterator[bytes]:
     """Records of a run file: LevelDB's log format after a header of 7 bytes; the package has no reader in Python."""
     content, at, parts = file.read_bytes(), 7, b""

@@ -11,13 +11,14 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from seqassay.config import settings_as_json
+from seqassay.durable import TEMPORARY_SUFFIX
 from seqassay.errors import ResourceError, SeqassayError, UsageError, require_package
 from seqassay.train.lm_settings import LmTrainSettings, LoggerName
 from seqassay.train.output_folder import read_json, write_json
@@ -81,6 +82,25 @@ def require_loggers(names: Sequence[LoggerName]) -> None:
         require_package(name, extra=TRACKING_EXTRA, purpose=f"--logger {name}")
 
 
+@contextlib.contextmanager
+def beginning_errors(name: LoggerName) -> Iterator[None]:
+    """Errors of a tracker that cannot begin, in plain words.
+
+    Raises:
+        UsageError: it cannot write where it should.
+        ResourceError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:  # these packages raise whatever those below them raise
+        full = any(words in str(error) for words in ("disk is full", "No space left"))
+        kind = ResourceError if full else UsageError
+        raise kind(
+            f"--logger {name} cannot begin: {_short(error)}",
+            hint=f"mend that, or train without --logger {name}: metrics.csv has the same figures",
+        ) from error
+
+
 class Trackers:
     """All trackers of a training; the first process's, where there are several.
 
@@ -104,15 +124,11 @@ class Trackers:
         for name in dict.fromkeys(settings.loggers):
             beginning = Beginning(settings, params, step, last_step, before.get(name, {}))
             try:
-                tracker = _TRACKERS[name](beginning)
-            except Exception as error:  # these packages raise whatever those below them raise
+                with beginning_errors(name):
+                    tracker = _TRACKERS[name](beginning)
+            except SeqassayError:
                 self.close("failed", {})
-                full = any(words in str(error) for words in ("disk is full", "No space left"))
-                kind = ResourceError if full else UsageError
-                raise kind(
-                    f"--logger {name} cannot begin: {_short(error)}",
-                    hint=f"mend that, or train without --logger {name}: metrics.csv has the same figures",
-                ) from error
+                raise
             self._open[name] = tracker
             self.said[name] = tracker.said
         if self._open:
@@ -185,7 +201,7 @@ class _Mlflow:
         experiment_id = mlflow_experiment(uri, settings.experiment)
         self._client = MlflowClient(tracking_uri=uri)
         self._run_id, self._logged_to = beginning.before.get("run_id", ""), 0
-        if self._run_id and beginning.before.get("uri") == uri:
+        if self._run_id and self._has(self._run_id):  # wherever the store was when it began
             with contextlib.suppress(MlflowException):  # nothing was logged yet
                 history = self._client.get_metric_history(self._run_id, _CURVE)
                 self._logged_to = max((point.step for point in history), default=0)
@@ -198,6 +214,15 @@ class _Mlflow:
             for first in range(0, len(params), _PARAMS_AT_ONCE):
                 self._client.log_batch(self._run_id, params=params[first : first + _PARAMS_AT_ONCE])
         self.said = {"uri": uri, "experiment_id": experiment_id, "run_id": self._run_id}
+
+    def _has(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.get_run(run_id)
+        except MlflowException:
+            return False
+        return True
 
     def log(self, row: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
@@ -267,10 +292,12 @@ def mlflow_experiment(uri: str, name: str) -> str:
 
     # It says every table that it makes, and prints the trace of an error that it raises as well.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    is_file = uri.startswith("sqlite:///")
-    place = Path(uri.removeprefix("sqlite:///")).parent
+    is_file, path = uri.startswith("sqlite:///"), Path(uri.removeprefix("sqlite:///"))
+    place = path.parent
     if is_file:
         place.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make_store(path)
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(name)
     if found is not None:
@@ -282,6 +309,17 @@ def mlflow_experiment(uri: str, name: str) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+def _make_store(path: Path) -> None:
+    """An empty store, whole or absent: one that a stop cut off can be opened by no version of MLflow."""
+    from mlflow.tracking import MlflowClient
+
+    unfinished = path.with_name(path.name + TEMPORARY_SUFFIX)
+    for left in path.parent.glob(f"{unfinished.name}*"):  # SQLite's journal as well
+        left.unlink()
+    MlflowClient(tracking_uri=f"sqlite:///{unfinished.absolute()}")
+    unfinished.replace(path)
 
 
 def params_of(settings: LmTrainSettings, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import torch
 from seqassay.config import settings_as_json
 from seqassay.durable import TEMPORARY_SUFFIX, disk_errors
 from seqassay.engine.precision import resolve_device
-from seqassay.errors import StoppedError, UsageError
+from seqassay.errors import ResourceError, StoppedError, UsageError
 from seqassay.measure.progress import RunProgress
 from seqassay.measure.provenance import device_name, provenance, utc_now
 from seqassay.prove.lm.smallbench import check_probes
@@ -41,7 +41,7 @@ from seqassay.prove.sweep.starts import STARTS_FILE, Starts
 from seqassay.prove.sweep.tables import summarise
 from seqassay.prove.sweep.watch import Watch
 from seqassay.text.token_files import TokenFiles, open_token_files
-from seqassay.train.lm_loggers import mlflow_experiment, require_loggers
+from seqassay.train.lm_loggers import beginning_errors, mlflow_experiment, require_loggers
 from seqassay.train.lm_settings import LoggerName
 from seqassay.train.output_folder import only_writer, write_json
 
@@ -106,6 +106,23 @@ def sweep_lm(settings: SweepSettings, *, progress: RunProgress | None = None) ->
         ResourceError: the disk is full; what is finished is kept.
     """
     began_s = time.monotonic()
+    try:
+        record = _sweep(settings, progress or RunProgress(unit="tokens"), began_s)
+    except ResourceError as error:
+        hint = f"{error.hint}; the same command goes on" if error.hint else "the same command goes on"
+        raise ResourceError(error.message, hint=hint) from error
+    failed = record["failed"]
+    if failed:
+        raise StoppedError(
+            f"{len(failed)} of {len(record['runs'])} runs failed, the others are finished and judged: "
+            + "; ".join(f"{one['run']}: {one['why']}" for one in failed),
+            hint=f"the same command tries them again; the record is {settings.output_dir / SWEEP_FILE}",
+        )
+    return Sweep(record, settings.output_dir)
+
+
+def _sweep(settings: SweepSettings, progress: RunProgress, began_s: float) -> dict[str, Any]:
+    """The steps of a sweep; returns its record."""
     config, planned = plan_only(settings)
     tokens = open_token_files(_tokens(settings, config))
     loggers = _loggers(settings)
@@ -120,28 +137,21 @@ def sweep_lm(settings: SweepSettings, *, progress: RunProgress | None = None) ->
             engine = stack.enter_context(contextlib.closing(_engine(settings)))
             work = _Work(
                 settings, config, planned, tokens, _digests(tokens, config), engine, _shared(settings, loggers),
-                progress or RunProgress(unit="tokens"), starts,
+                progress, starts,
             )  # fmt: skip
             _check_begun(work)
             work.progress.begin_work()
             if "mlflow" in loggers:
                 uri = f"sqlite:///{folder.absolute() / TRACKING_FILE}"
-                mlflow_experiment(uri, MLFLOW_EXPERIMENT)  # before several processes want to make it
+                with beginning_errors("mlflow"):
+                    mlflow_experiment(uri, MLFLOW_EXPERIMENT)  # before several processes want to make it
                 logger.info("live: mlflow ui --backend-store-uri %s", shlex.quote(uri))
             _rank(work)
             selection = select_finalists(work.runs, config.axes, config.baseline)
             _write(work, selection)
             finals = _train_finalists(work, selection)
             _profile(work, finals)
-            record = _write(work, selection, is_finished=True)
-    failed = record["failed"]
-    if failed:
-        raise StoppedError(
-            f"{len(failed)} of {len(work.runs)} runs failed, the others are finished and judged: "
-            + "; ".join(f"{one['run']}: {one['why']}" for one in failed),
-            hint=f"the same command tries them again; the record is {folder / SWEEP_FILE}",
-        )
-    return Sweep(record, folder)
+            return _write(work, selection, is_finished=True)
 
 
 def _check_begun(work: _Work) -> None:

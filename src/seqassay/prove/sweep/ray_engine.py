@@ -6,6 +6,7 @@ counts, so that a trial that Ray starts again, on whatever machine, goes on from
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -64,15 +65,21 @@ class RayTune:
 
         if not tasks:
             return
-        by_name = {task.name: task for task in tasks}
+        by_name = {task.name: _anywhere(task) for task in tasks}
 
         class Told(tune.Callback):
-            """Tells of trials as they end."""
+            """Tells of trials as they end; Ray writes it to disk as well, where it has nobody to tell."""
+
+            def __init__(self, tell: OnDone) -> None:
+                self._tell: OnDone | None = tell
+
+            def __getstate__(self) -> dict[str, Any]:
+                return {"_tell": None}
 
             def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
                 task = by_name[trial.config["task"]]
-                if (task.folder / RUN_FILE).is_file():
-                    on_done(task)
+                if self._tell is not None and (task.folder / RUN_FILE).is_file():
+                    self._tell(task)
 
         trainable = tune.with_resources(
             tune.with_parameters(_trial, tasks=by_name, files=dict(files)), {"cpu": self._threads, "gpu": self._gpus}
@@ -87,7 +94,7 @@ class RayTune:
                 name=tasks[0].stage,
                 storage_path=str(self._folder / RAY_FOLDER),
                 failure_config=tune.FailureConfig(max_failures=_RETRIES),
-                callbacks=[Told()],
+                callbacks=[Told(on_done)],
                 verbose=0,
             ),
         )
@@ -117,6 +124,16 @@ class RayTune:
         import ray
 
         ray.shutdown()
+
+
+def _anywhere(task: Task) -> Task:
+    """The task with whole paths: a trial works in a folder of its own."""
+    asked = task.evaluate
+    shots_from = None if asked.shots_from is None else asked.shots_from.absolute()
+    inputs, probes = (tuple(str(Path(place).absolute()) for place in places) for places in (asked.inputs, asked.probes))
+    evaluate = dataclasses.replace(asked, inputs=inputs, probes=probes, shots_from=shots_from)
+    train = dataclasses.replace(task.train, tokens=task.train.tokens.absolute())
+    return dataclasses.replace(task, train=train, evaluate=evaluate)
 
 
 def _trial(config: Mapping[str, Any], *, tasks: Mapping[str, Task], files: Mapping[str, Any]) -> None:

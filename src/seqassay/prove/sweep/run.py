@@ -97,7 +97,9 @@ def is_full_disk(error: BaseException) -> bool:
     """Whether an error is about the disk, and not about this experiment."""
     if isinstance(error, ResourceError):
         return error.__cause__ is not None and is_full_disk(error.__cause__)
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # Libraries written in Rust or C, and SQLite, give the text alone.
+    is_said = any(words in str(error) for words in ("No space left on device", "database or disk is full"))
+    return is_said or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def words_of(error: BaseException) -> str:
