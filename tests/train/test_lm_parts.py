@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seqassay.errors import MissingExtraError, UsageError
+from seqassay.errors import InputError, MissingExtraError, UsageError
 from seqassay.models.attention import PackedLayout
 from seqassay.models.causal_lm import CausalLmConfig
 from seqassay.models.lm_files import build_lm
@@ -114,6 +114,14 @@ def test_metrics_are_cut_back_to_a_step_and_go_on(tmp_path: Path) -> None:
     metrics.cut_back(8)
     metrics.add({"step": 9, "train_loss": None})
     assert [line.split(",")[0] for line in metrics.path.read_text().splitlines()] == ["step", "4", "8", "9"]
+
+
+@pytest.mark.parametrize("content", [b"step\n\xff\n", b"a,b\n1,2\n", b"step,tokens\n4,8\n"])
+def test_metrics_that_are_none_are_an_error_that_names_them(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"metrics\.csv: these are not the rows of a training"):
+        MetricsFile(tmp_path / "metrics.csv").cut_back(8)
+    assert (tmp_path / "metrics.csv").read_bytes() == content
 
 
 @pytest.mark.parametrize("n_tokens", [2, 8, 9, 10, 41])

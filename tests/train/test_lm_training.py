@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ pytest.importorskip("lightning", reason="the extra train is not installed")
 import lightning.pytorch as pl
 
 from seqassay import durable
-from seqassay.errors import InputError, ResourceError, UsageError
+from seqassay.errors import InputError, ResourceError, SeqassayError, UsageError
 from seqassay.evaluate.lm_guards import LmGuardError
 from seqassay.measure.schema import check_schema
 from seqassay.models.attention import PackedLayout
@@ -312,6 +313,33 @@ def test_other_settings_are_no_reason_to_go_on(tokens: Path, vocab_size: int, tm
     (tmp_path / "mine/thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match=r"holds thesis\.tex"):
         train_lm(settings(tokens, tmp_path / "mine", force=True), tiny_plan(vocab_size))
+
+
+def test_what_was_changed_since_the_stop_is_no_reason_to_go_on(tokens: Path, vocab_size: int, tmp_path: Path) -> None:
+    shutil.copytree(tokens, tmp_path / "tokens")
+    run, asked = tmp_path / "run", settings(tmp_path / "tokens", tmp_path / "run", checkpoint_steps=2)
+    with pytest.raises(Gone):
+        train_lm(asked, tiny_plan(vocab_size), callbacks=[RaiseAt(3)])
+    for path, content, message in (
+        (tmp_path / "tokens/train.bin", lambda old: bytes([old[0] ^ 1]) + old[1:], r"train\.bin: was changed"),
+        (
+            tmp_path / "tokens/tokenizer.json",
+            lambda old: old.replace(b'"a"', b'"A"'),
+            r"tokenizer\.json: has the digest",
+        ),
+        (run / "checkpoint.ckpt", lambda _: b"", r"checkpoint\.ckpt: the checkpoint cannot be read: EOFError|Ran out"),
+        (run / "training.json", None, r"holds a checkpoint without training\.json"),
+    ):
+        before = path.read_bytes()
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content(before))
+        with pytest.raises(SeqassayError, match=message) as caught:
+            train_lm(asked, tiny_plan(vocab_size))
+        assert caught.value.exit_code == 2 and caught.value.hint
+        path.write_bytes(before)
+    assert train_lm(asked, tiny_plan(vocab_size)).record["status"] == "done"
 
 
 def test_guards_run_before_the_first_step(

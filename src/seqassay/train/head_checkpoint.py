@@ -158,7 +158,7 @@ class DurableCheckpointIO(CheckpointIO):
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ModelError(
-                f"{path}: the checkpoint cannot be read: {str(error).splitlines()[0][:200]}",
+                f"{path}: the checkpoint cannot be read: {(str(error) or type(error).__name__).splitlines()[0][:200]}",
                 hint="begin again with --force",
             ) from error
 

@@ -96,6 +96,8 @@ def train_lm(
             before = read_before(folder, identity, settings.baseline)
             if before is not None and before["status"] in ("done", "killed"):
                 return LmTraining(folder, before, was_done=True)
+            if before is not None:
+                start.files.verify()  # the identity names digests that the manifest gives
             return LmTraining(folder, _run(settings, start, rule, identity, callbacks, before, follows=follows))
 
 
@@ -282,10 +284,15 @@ def read_before(folder: Path, identity: dict[str, Any], baseline: str | None) ->
         baseline: of the kill rule, as it was given.
 
     Raises:
-        UsageError: it is of another identity; names what differs.
+        UsageError: it is of another identity; names what differs. There is a checkpoint and no record of whose.
     """
     path = folder / TRAINING_FILE
     if not path.is_file():
+        if (folder / _CHECKPOINT_FILE).is_file():
+            raise UsageError(
+                f"{folder}: holds a checkpoint without {TRAINING_FILE}, which says what it was trained with",
+                hint="begin again with --force, or choose another folder",
+            )
         return None
     before = read_json(path)
     there = before.get("identity")

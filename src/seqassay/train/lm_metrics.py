@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seqassay.durable import write_durably
+from seqassay.errors import InputError
 
 METRICS_FILE = "metrics.csv"
 COLUMNS = (
@@ -31,15 +32,25 @@ class MetricsFile:
 
         Returns:
             The step of the last row that there was; 0 without any.
+
+        Raises:
+            InputError: the file was changed to something else.
         """
         rows: list[dict[str, str]] = []
         last_step = 0
         if self.path.is_file():
-            with self.path.open(encoding="utf-8", newline="") as file:
-                # A line that a power failure cut short is none.
-                whole = [row for row in csv.DictReader(file) if None not in row.values()]
+            try:
+                with self.path.open(encoding="utf-8", newline="") as file:
+                    # A line that a power failure cut short is none.
+                    whole = [row for row in csv.DictReader(file) if None not in row.values()]
                 last_step = int(whole[-1]["step"]) if whole else 0
-                rows = [row for row in whole if int(row["step"]) <= step]
+                rows = [{name: row[name] for name in COLUMNS} for row in whole if int(row["step"]) <= step]
+            except (ValueError, KeyError, csv.Error) as error:
+                raise InputError(
+                    f"these are not the rows of a training ({error})",
+                    path=self.path,
+                    hint="remove it to go on without the rows before, or begin again with --force",
+                ) from None
         write_durably(self.path, [_text([dict(zip(COLUMNS, COLUMNS, strict=True)), *rows])])
         return last_step
 

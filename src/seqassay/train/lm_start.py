@@ -95,7 +95,8 @@ def prepare(settings: LmTrainSettings, plan: LmPlan | None) -> Start:
 
     Raises:
         UsageError: no model, or two; a split is missing; no such device.
-        InputError: tokens of another tokenizer than the model's, too few of them, or too large for its vocabulary.
+        InputError: tokens of another tokenizer than the one beside them or the model's, too few of them, or too large
+            for its vocabulary.
         ModelError: the checkpoint cannot be read.
     """
     if (plan is None) == (settings.checkpoint is None):
@@ -108,6 +109,7 @@ def prepare(settings: LmTrainSettings, plan: LmPlan | None) -> Start:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     files = open_token_files(settings.tokens)
+    files.tokenizer()  # the one that made the tokens: it goes into the model's folder
     train, valid = files.split("train"), files.split("valid")
     if plan is not None:
         model, untrained, weights = build_lm(plan.config, settings.seed), True, f"seed {settings.seed}"
