@@ -78,6 +78,7 @@ def test_check_with_a_limit(run: Run, text: Path, capsys: pytest.CaptureFixture[
     ("arguments", "message"),
     [
         (("build", "train=absent.txt", "--characters", "-o", "t"), "absent.txt: no such file"),
+        (("build", "train=", "--characters", "-o", "t"), "train=: no file is named"),
         (("build", "text/train.txt", "--characters", "-o", "t"), "say so: train=text/train.txt"),
         (("build", "text", "-o", "t"), "no tokenizer given"),
         (("build", "text", "--vocab-size", "9999", "-o", "t"), "too large for this text"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -200,3 +201,6 @@ def test_what_is_no_tokenizer(content: bytes, tmp_path: Path) -> None:
         load_tokenizer(tmp_path)
     with pytest.raises(InputError, match="cannot be read"):
         load_tokenizer(tmp_path / "absent.json")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe: the tokenizer is no file"):
+        load_tokenizer(tmp_path / "pipe")

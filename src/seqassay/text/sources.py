@@ -61,6 +61,8 @@ def _of_input(text: str) -> list[TextSource]:
         if Path(text).is_file():
             raise UsageError(f"{text}: of which split is this?", hint=f"say so: train={text}")
         raise InputError("no such folder", path=text, hint=_HOW)
+    if not place:
+        raise UsageError(f"{text}: no file is named", hint=_HOW)
     split = _ALIASES.get(name, name)
     if split not in SPLITS:
         raise UsageError(f"{text}: no split is called {name!r}", hint=f"splits are {', '.join(SPLITS)}")
@@ -72,15 +74,15 @@ def _files_at(place: str) -> list[str]:
     if path.is_dir():
         names = sorted(str(entry) for entry in path.iterdir() if entry.is_file() and _is_text(entry.name))
         if not names:
-            raise InputError("the folder holds no .txt file", path=place)
+            raise InputError("the folder holds no .txt file", path=place, hint=_HOW)
         return names
     if path.exists() or not glob.has_magic(place):
         if not path.is_file() and can_be_read_twice(place):
-            raise InputError("no such file", path=place)
+            raise InputError("no such file", path=place, hint=_HOW)
         return [place]
     names = sorted(name for name in glob.glob(place, recursive=True) if Path(name).is_file())  # noqa: PTH207 - absolute too
     if not names:
-        raise InputError("no file is called so", path=place)
+        raise InputError("no file is called so", path=place, hint=_HOW)
     return names
 
 

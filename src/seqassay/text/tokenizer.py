@@ -163,6 +163,8 @@ def load_tokenizer(path: Path) -> TextTokenizer:
         InputError: no such file, or it is no tokenizer.
     """
     path = path / "tokenizer.json" if path.is_dir() else path
+    if path.exists() and not path.is_file():  # a pipe without a writer would be waited for
+        raise InputError("the tokenizer is no file", path=path, hint="save it to a file")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
