@@ -23,12 +23,14 @@ from seqassay.prove.lm.command import evaluate_lm
 from seqassay.prove.lm.inputs import open_model
 from seqassay.prove.lm.settings import LmEvaluateSettings
 from seqassay.prove.lm_harness import adapter as module
+from seqassay.prove.lm_harness import command
 from seqassay.prove.lm_harness.adapter import SeqassayLM
 from seqassay.prove.lm_harness.command import ITEMS, run_harness
 from seqassay.prove.lm_harness.record import check_record, task_figures
 from seqassay.prove.lm_harness.responses import FILE
 from seqassay.prove.lm_harness.settings import LmHarnessSettings
 from seqassay.text.tokenizer_training import train_bytes_bpe
+from seqassay.train.output_folder import only_writer
 
 CONTEXT = 40
 WORDS = ("good", "bad", "long", "short", "new", "old")
@@ -195,6 +197,29 @@ def test_a_stopped_run_goes_on_without_asking_again(
     record = run(resume=True)
     assert record["requests"] == {**whole["requests"], "resumed": calls[0] + calls[1] - 1}
     assert record["tasks"] == whole["tasks"]
+
+
+def test_one_run_at_a_time_and_no_damaged_answer(run: Callable[..., Any], tmp_path: Path) -> None:
+    with only_writer(tmp_path / "out"), pytest.raises(UsageError, match="another run is working there"):
+        run(tasks=("smallbench_qa",))
+    run(tasks=("smallbench_qa",))
+    path = tmp_path / "out" / FILE
+    lines = path.read_text().splitlines(keepends=True)
+    asked = json.loads(lines[2])["asked"]
+    for answer in ([-1.5, True], [float("nan"), True, 0], ["a", 0]):
+        damaged = json.dumps({"asked": asked, "answer": answer}) + "\n"
+        path.write_text("".join([*lines[:2], damaged, *lines[3:]]))
+        with pytest.raises(InputError, match="line 3: the line is damaged"):
+            run(tasks=("smallbench_qa",), resume=True)
+
+
+def test_an_error_of_the_harness_is_a_sentence(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(**_: Any) -> Any:
+        raise KeyError("doc_to_text")
+
+    monkeypatch.setattr(command, "evaluate", failing)
+    with pytest.raises(SeqassayError, match="the harness ended with KeyError: 'doc_to_text'\na task's own code"):
+        run(tasks=("smallbench_qa",))
 
 
 def test_what_cannot_be_run(run: Callable[..., Any], place: Path, tmp_path: Path) -> None:
