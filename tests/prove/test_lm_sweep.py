@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 from seqassay.errors import ResourceError, StoppedError, UsageError
-from seqassay.predict.stop import StopRequested
+from seqassay.predict.stop import StopRequested, stop_on_signals
 from seqassay.prove.sweep import engines as engines_module
 from seqassay.prove.sweep.command import plan_only, sweep_lm
 from seqassay.prove.sweep.engines import Engine, InProcess, Processes
@@ -262,7 +264,11 @@ def test_ray_comes_to_the_same_bits(config: Path, tmp_path: Path, monkeypatch: p
     tasks = [dataclasses.replace(task, train=dataclasses.replace(task.train, tokens=Path("tokens")),
                                  evaluate=dataclasses.replace(task.evaluate, inputs=("tokens",)))
              for task in tasks]  # fmt: skip
-    engine: Engine = RayTune(jobs=1, threads=1, device="cpu", address=None, folder=tmp_path / "ray")
+    with stop_on_signals():
+        engine: Engine = RayTune(jobs=1, threads=1, device="cpu", address=None, folder=tmp_path / "ray")
+        with pytest.raises(StopRequested, match="SIGTERM"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
     ended: list[str] = []
     lock = threading.Lock()  # what is told has such, and Ray writes its callbacks to disk
 

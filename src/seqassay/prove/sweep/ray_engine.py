@@ -6,15 +6,19 @@ counts, so that a trial that Ray starts again, on whatever machine, goes on from
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from seqassay.errors import ResourceError, SeqassayError, UsageError, require_package
 from seqassay.measure.progress import RunProgress
+from seqassay.predict.stop import StopRequested
 from seqassay.prove.sweep.engines import OnDone, told
 from seqassay.prove.sweep.plan import Task
 from seqassay.prove.sweep.run import RUN_FILE, failed_run, write_run
@@ -44,6 +48,7 @@ class RayTune:
                 "object_store_memory": _OBJECT_STORE_BYTES,
                 "include_dashboard": False,
             }
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **more)
         except Exception as error:  # Ray raises Exception itself
@@ -53,6 +58,9 @@ class RayTune:
                 f"Ray {what}: {str(error).strip().splitlines()[0]}",
                 hint="Ray gives up after 30 s, which a busy machine may need longer than: try again, or --engine local",
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():  # Ray's own end the process without a word
+                signal.signal(number, handler)
         n_gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
         self._gpus = 0 if device == "cpu" else int(min(1, n_gpus))
         if device.startswith("cuda") and not self._gpus:
@@ -98,7 +106,8 @@ class RayTune:
                 verbose=0,
             ),
         )
-        grid = tuner.fit()
+        with _stops():
+            grid = tuner.fit()
         for number in range(len(grid)):
             result = grid[number]
             task = by_name[(result.config or {})["task"]]
@@ -116,7 +125,8 @@ class RayTune:
 
         del progress  # it is of this process
         remote: Any = ray.remote(num_cpus=self._threads, num_gpus=self._gpus)(_call)
-        found: Result = ray.get(remote.remote(do))
+        with _stops():
+            found: Result = ray.get(remote.remote(do))
         return found
 
     def close(self) -> None:
@@ -124,6 +134,17 @@ class RayTune:
         import ray
 
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _stops() -> Iterator[None]:
+    """A stop that Ray's compiled part has wrapped into a SystemError comes out as itself."""
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, StopRequested):
+            raise error.__cause__ from None
+        raise
 
 
 def _anywhere(task: Task) -> Task:
