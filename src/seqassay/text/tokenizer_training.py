@@ -19,7 +19,7 @@ N_BYTES = 256
 MIN_VOCAB_SIZE = N_BYTES + 1  # and the token that ends documents
 # A pair that a text holds once is a place, not a pattern.
 _MIN_PAIRS = 2
-# Merging within a word takes time quadratic in its length: 290 s for a word of 1 M bytes, 0.9 s in such parts.
+# Merging within a word takes time quadratic in its length: 26 s for a word of 300,000 bytes, 0.4 s in such parts.
 LONGEST_WORD_BYTES = 1000
 
 
