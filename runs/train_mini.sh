@@ -7,6 +7,9 @@
 # encoder with made-up sequences among the others; then both are joined, calibrated and given their default thresholds;
 # then the baselines, then the figures.
 # Interrupted, the same command goes on from its last checkpoints in $WORK.
+# The schedules end by the clock, so another machine, or another day, gives other weights of the same recipe. With
+# MINUTES and FINISH_MINUTES too large to matter (1e9) the steps alone decide, and the weights are the same bit for bit
+# on one machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 DATA="${SEQASSAY_DATA:-../shared/data}/genomes"
