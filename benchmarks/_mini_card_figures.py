@@ -263,40 +263,60 @@ error, so its interval lies above it. "Before" are the heads' own probabilities.
 
 
 def over_taxa(record: Json) -> str:
-    """How far the error of a split of so few taxa says anything."""
-    rows, inside, outside = [], [], []
-    for length, figures in record["by_length"].items():
-        found = figures["calibration"].get("over_taxa", {})
-        for name in ("all", "metagenome study"):
-            its = found.get(name, {})
-            if "of_a_calibrated_score" not in its:
-                continue
-            floor, (low, high) = its["of_a_calibrated_score"], its["resampled_95"]
-            rows.append(
-                [
-                    length,
-                    name,
-                    f"{its['n']:,} ({its['n_viral']:,}) / {its['n_taxa']:,}",
-                    f"{its['expected_calibration_error']:.3f}",
-                    f"{low:.3f}–{high:.3f}",
-                    f"{floor['mean']:.3f} ({span(floor['resampled_95'])})",
-                    percent(floor["share_above_bar"]),
-                ]
-            )
-            if name == "all":
-                (inside if low <= found["bar"] <= high else outside).append(length)
-    if not rows:
+    """How far the error of a split of so few taxa says anything, and what a better calibration could come to."""
+    found = {length: figures["calibration"].get("over_taxa", {}) for length, figures in record["by_length"].items()}
+    samples = [("all together", "all", record["calibration_of_all_lengths"])]
+    samples += [(length, name, its[name]) for length, its in found.items() for name in ("all", "metagenome study")]
+    measured = [sample for sample in samples if "of_a_calibrated_score" in sample[2]]
+    if not measured:
         return ""
-    bar = next(iter(record["by_length"].values()))["calibration"]["over_taxa"]["bar"]
+    bar = next(iter(found.values()))["bar"]
+    places: dict[str, list[str]] = {"below": [], "inside": [], "above": []}
+    for length, name, its in measured[1:]:
+        if name == "all":
+            low, high = its["resampled_95"]
+            places["below" if high < bar else "above" if low > bar else "inside"].append(length)
+    where = {
+        "below": "The interval lies below the aim at {}.",
+        "inside": "The aim lies inside the interval at {}: there these data can't tell whether it is met.",
+        "above": "The interval lies above the aim at {}: there it is not met.",
+    }
+    met = [length for length, name, its in measured[1:] if name == "all" and its["expected_calibration_error"] <= bar]
+    said = " ".join(where[place].format(f"{', '.join(at)} bases") for place, at in places.items() if at)
+    n_halvings = next(
+        (its["on_half_of_the_taxa"]["n_halvings"] for *_, its in measured if its["on_half_of_the_taxa"]), 0
+    )
     header = ["bases", "fragments", "number (viral) / taxa", "error", "over taxa", "of a score without fault"]
-    sure = f" and outside it at {', '.join(outside)}" if outside else ""
-    return f"""The aim was an error of at most {bar:g} on held-out studies. How much can a split with so few taxa say of
-that? Samples of whole taxa, both labels counted alike, give the interval; and a score without any fault, this one
+    halves = ["on half of the taxa", "calibrated by the other half"]
+    return f"""The aim was an error of at most {bar:g} on held-out studies: so it is at {", ".join(met) or "no length"} bases. How much can
+a split with so few taxa say of that? Samples of whole taxa, both labels counted alike, give the interval; and a score without any fault, this one
 carried to the viral shares that the split itself has at every score, gives the error that so few taxa make by
-themselves. The aim lies inside the interval over taxa at {", ".join(inside) or "no length"} bases{sure}: where it lies
-inside, these data can't tell whether it is met. "metagenome study" is both groups of the held-out study alone.
+themselves. {said} "All together" is one sample of all lengths, each counted alike; "metagenome study" is
+both groups of the held-out study alone.
 
-{table([*header, f"chance of over {bar:g} without fault"], rows)}"""
+Would another calibration do better? The last two columns are of {n_halvings} random halvings of the split's taxa: the
+error on one half of the score as it is, and of the score as the other half calibrates it (mean, and where 95% of the
+halvings lie). No calibration set is nearer to these taxa than they are to each other.
+
+{table([*header, f"chance of over {bar:g} without fault", *halves], [_sample_row(*sample) for sample in measured])}"""
+
+
+def _sample_row(length: str, name: str, its: Json) -> list[str]:
+    """A sample's errors, in a row."""
+    floor, halves = its["of_a_calibrated_score"], its["on_half_of_the_taxa"]
+    return [
+        length,
+        name,
+        f"{its['n']:,} ({its['n_viral']:,}) / {its['n_taxa']:,}",
+        f"{its['expected_calibration_error']:.3f}",
+        span(its["resampled_95"]),
+        f"{floor['mean']:.3f} ({span(floor['resampled_95'])})",
+        percent(floor["share_above_bar"]),
+        *(
+            f"{halves[of]['mean']:.3f} ({span(halves[of]['halvings_95'])})" if halves else NONE
+            for of in ("as_it_is", "calibrated_by_the_other_half")
+        ),
+    ]
 
 
 def confusion(record: Json) -> str:

@@ -33,7 +33,7 @@ import numpy.typing as npt
 import torch
 
 from _mini_figures import Resampling, ScoredFragments, fragment_figures, number, share
-from _mini_floor import errors_over_taxa
+from _mini_floor import error_of_all_lengths, errors_over_taxa
 from _mini_mixes import count_by, fdr_mixes
 from _mini_scores import scores_digest
 from baseline_models import BASELINES, Baseline, baseline_path, load_baseline
@@ -341,7 +341,7 @@ def main() -> None:
     resampling = Resampling(options.n_bootstrap, SEED)
     record: dict[str, Any] = {
         "kind": "mini_accuracy",
-        "schema": 3,
+        "schema": 4,
         "package_version": __version__,
         "made": utc_now(),
         "split": options.split,
@@ -363,6 +363,7 @@ def main() -> None:
     missing: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}
     record["by_length"] = {}
+    all_lengths: list[ScoredFragments] = []
     for length in options.lengths:
         baselines = baselines_at(length, options.baselines, missing)
         for name, baseline in baselines.items():
@@ -371,7 +372,9 @@ def main() -> None:
         figures = fragment_figures(fragments, MINI_GROUP_WEIGHTS, resampling)
         figures["calibration"]["over_taxa"] = errors_over_taxa(fragments, resampling)
         record["by_length"][str(length)] = figures
+        all_lengths.append(fragments)
         print(length, summary(figures), flush=True)
+    record["calibration_of_all_lengths"] = error_of_all_lengths(all_lengths, resampling)
     record["baselines"] = {"names": list(BASELINES), "missing": missing, "trained": settings}
     record["made_up"] = made_up_figures(split, model, options.n_made_up)
     record["made_up_in_training"] = list(KIND_SHARES)

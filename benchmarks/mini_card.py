@@ -317,7 +317,7 @@ def main() -> None:
     parser.add_argument("--bundle", help="refuse a record of another bundle than this one")
     options = parser.parse_args()
     record = json.loads(options.record.read_text(encoding="utf-8"))
-    if (record.get("kind"), record.get("schema")) != ("mini_accuracy", 3):
+    if (record.get("kind"), record.get("schema")) != ("mini_accuracy", 4):
         raise SystemExit(f"{options.record}: is no record of mini_accuracy.py, or of another version of it")
     if options.bundle and load_bundle(options.bundle).digest != record["bundle"]["digest"]:
         raise SystemExit(f"{options.record}: is of another bundle, with the digest {record['bundle']['digest']}")

@@ -155,7 +155,7 @@ def track(parts: list[Any], bundle: Bundle, windows: Windows) -> Track:
     with np.errstate(invalid="ignore"):
         evidence = Evidence(end - start, joint / n_joint, nucleotide / n_nucleotide, best / n_best)
     assert bundle.calibration is not None
-    return start, end, bundle.calibration.probability(evidence), len(sums) * c
+    return start, end, bundle.calibration.for_tracks().probability(evidence), len(sums) * c
 
 
 def inserted(host: Any, phage: Any, bundle: Bundle, windows: Windows) -> tuple[Track, tuple[int, int]]:

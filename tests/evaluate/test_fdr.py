@@ -92,7 +92,14 @@ def test_what_can_be_told(share: float, n: int, n_others: int, reason: str) -> N
 
 @pytest.mark.parametrize(
     ("rate", "words"),
-    [(None, ""), (0.03, ""), (0.08, ""), (0.029, "came to 0.029"), (0.081, "came to 0.081"), (np.nan, "nothing would")],
+    [
+        (None, ""),
+        (0.038, ""),
+        (0.066, ""),
+        (0.037, "came to 0.037"),
+        (0.067, "came to 0.067"),
+        (np.nan, "nothing would"),
+    ],
 )
 def test_a_rate_that_held_out_taxa_did_not_keep_is_not_vouched_for(rate: float | None, words: str) -> None:
     _, scores = sample(20_000, 0.5, seed=5)

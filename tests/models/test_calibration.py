@@ -59,7 +59,17 @@ def test_the_best_frames_count_where_they_have_a_weight(length: int, log_odds: f
     assert unframed[0] == TINY_CALIBRATION.probability(evidence(length, np.nan, 1.5, np.nan))[0]
 
 
-@pytest.mark.parametrize("calibration", [TINY_CALIBRATION, WITH_BEST])
+WITH_TRACKS = replace(WITH_BEST, track_K3=np.array([[0.3, 1.0, 0.4], [0.4, 2.0, 0.9]]))
+
+
+def test_windows_of_a_track_have_weights_of_their_own() -> None:
+    window = evidence(300, 2.0, -1.0, 3.0)
+    assert WITH_TRACKS.probability(window) == WITH_BEST.probability(window)
+    assert WITH_TRACKS.for_tracks().probability(window)[0] == pytest.approx(logistic(0.4 + 2.0 * 2 - 0.9))
+    assert TINY_CALIBRATION.for_tracks() is TINY_CALIBRATION
+
+
+@pytest.mark.parametrize("calibration", [TINY_CALIBRATION, WITH_BEST, WITH_TRACKS])
 def test_json_comes_back(calibration: Calibration) -> None:
     said = json.loads(json.dumps(calibration.as_json()))
     assert Calibration.from_json(said).as_json() == calibration.as_json()
@@ -77,6 +87,7 @@ def test_json_comes_back(calibration: Calibration) -> None:
         ({"framed": [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]}, "framed has the shape"),
         ({"framed": [[0, 1, 2], [0, 1, 2, 3]]}, "not a table"),
         ({"framed": {}}, "not a table"),
+        ({"framed_of_tracks": [[0, 1, 2, 3], [0, 1, 2, 3]]}, "framed_of_tracks has the shape"),
         ({"framed": [[0, 1, float("nan")], [0, 1, 2]]}, "not finite"),
         ({"unframed": "x"}, "not a table"),
         ({"held_out": {"0.05": [0.1, 0.1]}}, "does not have the rates 0.01, 0.02, 0.05, 0.1, 0.2"),

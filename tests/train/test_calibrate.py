@@ -76,6 +76,11 @@ def test_best_frames_take_part_in_sequences_of_several_chunks() -> None:
     fitted = fit_weights(parts, has_nucleotide_head=True, chunk_length=200)
     assert fitted.framed_KC[0, 3] == 0
     assert fitted.framed_KC[1, 3] > 1
+    whole = fit_calibration(parts, has_nucleotide_head=True, chunk_length=200)
+    np.testing.assert_array_equal(whole.framed_KC, fitted.framed_KC)
+    of_means = fit_weights(parts, has_nucleotide_head=True, chunk_length=None)
+    np.testing.assert_array_equal(whole.track_K3, of_means.framed_KC[:, :3])
+    assert fit_calibration(parts, has_nucleotide_head=True, chunk_length=300).track_K3 is None
     without = fit_weights(parts, has_nucleotide_head=False, chunk_length=200)
     assert without.framed_KC[:, 2].tolist() == [0, 0]
     assert without.framed_KC[1, 3] > 1

@@ -58,6 +58,14 @@ def test_every_kind_keeps_to_the_limit() -> None:
     ],
 )
 def test_the_margin_for_sampling_is_taken_where_it_is_cheap(viral: list[float], threshold: float) -> None:
-    made = evidence([0.7] * 4 + [0.2] * 96, [])  # 4 of 100: within the limit, and its interval isn't
+    made = evidence(
+        [0.7] * 2 + [0.2] * 98, []
+    )  # 2 of 100: more than a standard error below the limit, its interval is not
     found = fit_thresholds([{"random": made}], [fragments(viral, [])], CALIBRATION)
     assert found.framed == (threshold,)
+
+
+def test_a_standard_error_below_the_limit_is_always_kept() -> None:
+    made = evidence([0.7] * 4 + [0.2] * 96, [])  # 4 of 100, and a standard error is 2.2 of 100
+    found = fit_thresholds([{"random": made}], [fragments([0.65] * 40 + [0.9] * 10, [])], CALIBRATION)
+    assert found.framed == (0.71,)

@@ -6,6 +6,9 @@ is mostly the one that codes. More bases carry more evidence than their mean say
 lengths and interpolated between them in the logarithm of the length; outside, the nearest length's hold. Platt 1999,
 with more features than one; fitted on held-out sequences by `seqassay.train.calibrate`.
 
+Along a contig the best frames of a host's own genes move up and down more than the mean over all frames, and short
+prophages drown in that: windows of a track are scored by weights of their own, without the best frames' (`for_tracks`).
+
 The probability is that in a sample with the stated share of viral sequences (``prior``); `seqassay.evaluate.fdr`
 carries it over to a sample of another composition.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _METHOD = "logistic by length"
 _KEYS = {"method", "prior", "n_others", "lengths", "framed", "unframed", "held_out"}
+_TRACK = "framed_of_tracks"  # in calibrations with best frames
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2)  # false discovery rates that are tried on held-out taxa
 _MOST_LOG_ODDS = 30.0  # beyond it float64 has no other probability than 0 and 1 to show
 
@@ -59,6 +63,7 @@ class Calibration:
         held_out_RK: of taxa that a fit did not see, the share of others among what would have been called at each of
             `RATES` and lengths, in a sample of the prior's composition; NaN where nothing would have been. None where
             the sequences were too few to leave some out.
+        track_K3: as ``framed_KC`` without the best frames, for windows of a track; None where those have no weight.
     """
 
     prior: float
@@ -67,6 +72,11 @@ class Calibration:
     framed_KC: FloatArray
     unframed_K2: FloatArray | None
     held_out_RK: FloatArray | None = None
+    track_K3: FloatArray | None = None
+
+    def for_tracks(self) -> Calibration:
+        """The calibration of windows along a contig."""
+        return self if self.track_K3 is None else replace(self, framed_KC=self.track_K3, track_K3=None)
 
     def probability(self, evidence: Evidence) -> FloatArray:
         """Probability of virus of every sequence; NaN where the evidence is."""
@@ -102,6 +112,7 @@ class Calibration:
 
     def as_json(self) -> dict[str, Any]:
         """As `bundle.json` holds it."""
+        of_tracks = {} if self.track_K3 is None else {_TRACK: self.track_K3.tolist()}
         return {
             "method": _METHOD,
             "prior": self.prior,
@@ -110,6 +121,7 @@ class Calibration:
             "framed": self.framed_KC.tolist(),
             "unframed": None if self.unframed_K2 is None else self.unframed_K2.tolist(),
             "held_out": None if self.held_out_RK is None else _held_out_json(self.held_out_RK),
+            **of_tracks,
         }
 
     @classmethod
@@ -119,7 +131,7 @@ class Calibration:
         Raises:
             ValueError: says what is wrong.
         """
-        if set(said) != _KEYS:
+        if set(said) - {_TRACK} != _KEYS:
             raise ValueError(f"has the keys {sorted(said)}, expected {sorted(_KEYS)}")
         if said["method"] != _METHOD:
             raise ValueError(f"method is {said['method']!r}; this version knows {_METHOD!r}")
@@ -136,7 +148,9 @@ class Calibration:
         unframed = said["unframed"]
         unframed_K2 = None if unframed is None else _finite("unframed", unframed, (len(lengths_K), 2))
         held_out_RK = None if said["held_out"] is None else _held_out(said["held_out"], len(lengths_K))
-        return cls(prior, n_others, lengths_K, framed_KC, unframed_K2, held_out_RK)
+        of_tracks = said.get(_TRACK)
+        track_K3 = None if of_tracks is None else _finite(_TRACK, of_tracks, (len(lengths_K), 3))
+        return cls(prior, n_others, lengths_K, framed_KC, unframed_K2, held_out_RK, track_K3)
 
 
 def _columns(framed: object) -> int:

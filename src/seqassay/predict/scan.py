@@ -173,11 +173,13 @@ def score_windows(shards: Iterator[Shard], model: Model, folder: ScanFolder, tal
 
 
 def score_shard(prepared: PreparedShard, model: Model, tally: ScanTally) -> tuple[ShardMeta, bytes]:
-    """The scores of a shard's windows, as `predict` would give them, and its part of the track."""
-    scored = model.score(prepared, tally.progress)
+    """The scores of a shard's windows, by the calibration of tracks, and its part of the track."""
+    scored, calibration = model.score(prepared, tally.progress), model.bundle.calibration
     shard = scored.shard
     with tally.clock.measure("consensus"):
-        chunks, calls = call_sequences(scored, model.bundle.calibration, model.bundle.thresholds)
+        chunks, calls = call_sequences(
+            scored, None if calibration is None else calibration.for_tracks(), model.bundle.thresholds
+        )
     frame_is_virus = scored.scores_F2[:, 1] > scored.scores_F2[:, 0]
     counts = count_shard(
         calls, shard.bases.lengths, chunks, frame_is_virus, scored.n_distinct_nucleotide, scored.n_distinct_protein

@@ -68,6 +68,9 @@ def fit_calibration(
         UsageError: the first length has too few fragments.
     """
     fitted = fit_weights(fragments, has_nucleotide_head=has_nucleotide_head, chunk_length=chunk_length)
+    if any(part.length > chunk_length for part in fragments):
+        of_means = fit_weights(fragments, has_nucleotide_head=has_nucleotide_head, chunk_length=None)
+        fitted = replace(fitted, track_K3=of_means.framed_KC[:, :3])
     probabilities = held_out_probabilities(
         fragments, has_nucleotide_head=has_nucleotide_head, chunk_length=chunk_length
     )
@@ -109,12 +112,14 @@ def held_out_rates(part: ScoredFragments, probabilities: FloatArray) -> FloatArr
     return np.array([float(false[end[-1]]) if len(end) else math.nan for end in ends])
 
 
-def fit_weights(fragments: Sequence[ScoredFragments], *, has_nucleotide_head: bool, chunk_length: int) -> Calibration:
+def fit_weights(
+    fragments: Sequence[ScoredFragments], *, has_nucleotide_head: bool, chunk_length: int | None
+) -> Calibration:
     """Regressions at every length, for fragments with a stop-free frame and (with that head) for those without.
 
-    The best frames' evidence takes part at lengths above ``chunk_length``. A length with too few fragments takes the
-    nearest shorter one's weights (whole genomes without a stop-free frame in any chunk hardly exist); the shortest
-    learns the nucleotide head's from all its fragments.
+    The best frames' evidence takes part at lengths above ``chunk_length``, if that is given. A length with too few
+    fragments takes the nearest shorter one's weights (whole genomes without a stop-free frame in any chunk hardly
+    exist); the shortest learns the nucleotide head's from all its fragments.
 
     Raises:
         UsageError: the first length has too few fragments.
@@ -124,7 +129,7 @@ def fit_weights(fragments: Sequence[ScoredFragments], *, has_nucleotide_head: bo
     for part in fragments:
         joint, nucleotide, best = part.evidence.joint, part.evidence.nucleotide, part.evidence.best
         has_frame = ~np.isnan(joint)
-        takes_part = [True, has_nucleotide_head, part.length > chunk_length]
+        takes_part = [True, has_nucleotide_head, chunk_length is not None and part.length > chunk_length]
         framed.append(_fitted(part, has_frame, np.stack([joint, nucleotide, best], axis=1), takes_part, framed))
         if has_nucleotide_head:
             without = ~has_frame & ~np.isnan(nucleotide)

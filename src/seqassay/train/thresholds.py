@@ -3,12 +3,14 @@
 At each of some lengths made-up sequences of every kind (`made_up_probes`, but those that are real ones read backwards)
 are scored, made of the records that were trained and calibrated with. Of all pairs of thresholds, with a stop-free
 frame and without one, under which at most 5% of every kind are called, the one with the best recall on the validation
-fragments is taken. The limit has a margin for sampling, the upper end of the kind's 95% interval, where that costs
-little recall; at 150 bases, where hardly anything tells made-up sequences apart, it costs seven points and is given up.
+fragments is taken. The limit has a margin for sampling: the upper end of the kind's 95% interval stays below it where
+that costs little recall; at 150 bases, where hardly anything tells made-up sequences apart, it costs seven points, and
+the margin is one standard error.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +26,7 @@ from seqassay.train.made_up_probes import REVERSED, made_up_sequences
 
 THRESHOLD_LENGTHS = (150, 300, 500)  # bases; longer ones are called less often still
 MADE_UP_LIMIT = 0.05
-MOST_FOR_MARGIN = 0.03  # recall that the margin for sampling may cost
+MOST_FOR_MARGIN = 0.03  # recall that the larger margin for sampling may cost
 N_OF_A_KIND = 700  # of every source
 _GRID = np.arange(50, 101) / 100
 
@@ -90,7 +92,7 @@ def _best_pair(kinds: MadeUp, part: ScoredFragments, calibration: Calibration) -
     """Thresholds with and without a stop-free frame for one length; of equally good ones the lower."""
     called = [_called(calibration, evidence) for evidence in kinds.values()]
     shares = [(framed.mean(axis=1)[:, None] + unframed.mean(axis=1), framed.shape[1]) for framed, unframed in called]
-    within_TT = np.logical_and.reduce([share_TT <= MADE_UP_LIMIT for share_TT, _ in shares])
+    within_TT = np.logical_and.reduce([share_TT <= MADE_UP_LIMIT - _standard_error(n) for share_TT, n in shares])
     surely_TT = np.logical_and.reduce([_upper(share_TT, n) <= MADE_UP_LIMIT for share_TT, n in shares])
     framed, unframed = _called(calibration, part.evidence)
     viral = part.labels == 1
@@ -108,6 +110,11 @@ def _called(calibration: Calibration, evidence: Evidence) -> tuple[FloatArray, F
     called_TN = probability >= _GRID[:, None]  # NaN is not called
     has_frame = ~np.isnan(evidence.joint)
     return (called_TN & has_frame).astype(np.float64), (called_TN & ~has_frame).astype(np.float64)
+
+
+def _standard_error(n: int) -> float:
+    """Of the share of ``n`` made-up sequences that are called, at the limit."""
+    return math.sqrt(MADE_UP_LIMIT * (1 - MADE_UP_LIMIT) / n)
 
 
 def _upper(share_TT: FloatArray, n: int) -> FloatArray:
