@@ -288,9 +288,9 @@ def over_taxa(record: Json) -> str:
     )
     header = ["bases", "fragments", "number (viral) / taxa", "error", "over taxa", "of a score without fault"]
     halves = ["on half of the taxa", "calibrated by the other half"]
-    return f"""The aim was an error of at most {bar:g} on held-out studies: so it is at {", ".join(met) or "no"} bases. How
-much can a split with so few taxa say of that? Samples of whole taxa, both labels counted alike, give the interval; and
-a score without any fault, this one carried to the viral shares that the split itself has at every score, gives the
+    return f"""The aim was an error of at most {bar:g} on held-out studies: so it is at {", ".join(met) or "no"} bases.
+How much can a split with so few taxa say of that? Samples of whole taxa, both labels counted alike, give the interval;
+and a score without any fault, this one carried to the viral shares that the split itself has at every score, gives the
 error that so few taxa make by themselves. {said} "All together" is one sample of all lengths, each
 counted alike; "metagenome study" is both groups of the held-out study alone.
 
