@@ -88,3 +88,5 @@ def test_differences_are_named_with_both_values(tmp_path: Path) -> None:
         check_identity({"a": 1, "b": [2], "same": 0}, {"a": 2, "c": None, "same": 0, "b": [3]}, tmp_path)
     assert "a was 1, is now 2; b was [2], is now [3]" in caught.value.message
     assert "same" not in caught.value.message
+    with pytest.raises(UsageError, match=r"run: model\.digest was 'x', is now 'y'"):
+        check_identity({"model": {"digest": "x", "n": 1}}, {"model": {"digest": "y", "n": 1}}, tmp_path)

@@ -157,10 +157,15 @@ def check_identity(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: 
     Raises:
         UsageError: names every setting that differs, with both values.
     """
-    differences = [
-        f"{name} was {found.get(name)!r}, is now {wanted.get(name)!r}"
-        for name in dict.fromkeys((*found, *wanted))
-        if found.get(name) != wanted.get(name)
-    ]
-    if differences:
+    if differences := list(_differences(found, wanted)):
         raise UsageError(f"{folder}: holds another run: " + "; ".join(differences), hint=_MIXED)
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """What differs, down to the single settings of a part."""
+    for name in dict.fromkeys((*found, *wanted)):
+        before, now = found.get(name), wanted.get(name)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            yield from _differences(before, now, f"{within}{name}.")
+        elif before != now:
+            yield f"{within}{name} was {before!r}, is now {now!r}"
