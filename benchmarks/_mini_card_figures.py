@@ -253,7 +253,9 @@ def calibration(record: Json, pictures: dict[str, tuple[str, str]]) -> str:
 
 Expected calibration error: mean distance of probability and viral share over {bins} bins of equal mass. A probability
 holds for one composition: both labels counted alike, except in the columns that say otherwise. Noise only adds to this
-error, so its interval lies above it. "Before" are the heads' own probabilities.
+error, so its interval lies above it. "Before" are the heads' own probabilities. How the calibration is fitted was
+settled after some twenty looks at this split ([what was tried](../architecture.md#small-encoders-are-trained-apart)),
+its weights were not: expect errors somewhat larger on other data.
 
 {table([*header, "Brier score", "log loss"], rows)}
 
