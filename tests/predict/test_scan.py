@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import make_tiny_bundle, random_reads, write_fasta
+from support import edit_bundle, make_tiny_bundle, random_reads, write_fasta
 
 from seqassay import durable
 from seqassay.errors import InputError, ModelError, ResourceError, SeqassayError, StoppedError, UsageError
@@ -112,6 +112,25 @@ def test_the_score_of_a_window_is_what_predict_would_give_it(
     expected = score_sequences(load_bundle(settings.model), Ragged.from_bytes(windows), threads=1)
     assert [float(row[3] or "nan") for row in found] == pytest.approx(expected.score.tolist(), abs=2e-6, nan_ok=True)
     assert [(row[1], row[2]) for row in found[:3]] == [("0", "600"), ("300", "900"), ("600", "1200")]
+
+
+def test_windows_are_scored_by_the_weights_of_tracks(settings: ScanSettings, tmp_path: Path) -> None:
+    bundle = make_tiny_bundle(tmp_path / "with_tracks", calibrated=True)
+
+    def with_best_frames(said: dict[str, Any]) -> None:
+        means = said["calibration"]["framed"]
+        said["calibration"] |= {"framed": [[*row, 5.0] for row in means], "framed_of_tracks": means}
+
+    edit_bundle(bundle, with_best_frames)
+    scan(settings)
+    scan(replace(settings, model=str(bundle), output_dir=tmp_path / "other"))
+    track = rows(settings.output_dir / "track.tsv")
+    assert rows(tmp_path / "other" / "track.tsv") == track  # the tiny bundle's own weights are those of means
+    name, start, end, score, _ = track[0]
+    window = Ragged.from_bytes([dict(random_reads(2, length=3000))[name][int(start) : int(end)].encode()])
+    of_means, with_best = (score_sequences(load_bundle(of), window).score[0] for of in (settings.model, bundle))
+    assert of_means == pytest.approx(float(score), abs=2e-6)
+    assert abs(with_best - of_means) > 0.01
 
 
 def test_a_viral_piece_is_found_and_written_in_every_format(settings: ScanSettings, gc_is_viral: None) -> None:
