@@ -8,8 +8,8 @@
 # then the baselines, then the figures.
 # Interrupted, the same command goes on from its last checkpoints in $WORK.
 # The schedules end by the clock, so another machine, or another day, gives other weights of the same recipe. With
-# MINUTES and FINISH_MINUTES too large to matter (1e9) the steps alone decide, and the weights are the same bit for bit
-# on one machine.
+# MINUTES and FINISH_MINUTES too large to matter (1e9) the steps alone decide, and the trained weights are the same bit
+# for bit on one machine. The calibration's may differ in the 14th decimal, and with them the bundle's digest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 DATA="${SEQASSAY_DATA:-../shared/data}/genomes"

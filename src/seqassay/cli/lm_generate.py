@@ -71,7 +71,7 @@ def run(settings: LmGenerateSettings, *, as_json: bool, show_progress: bool) -> 
     from seqassay.report.lm_generation import lm_generation_summary, plain_text
 
     progress = RunProgress(unit="continuations")
-    n_written = "nothing was written" if settings.output_dir is not None else "the rest was not generated"
+    unfinished = "nothing was written" if settings.output_dir is not None else "the rest was not generated"
     # a progress line on the same terminal shows what is printed above itself; elsewhere texts stay on standard output
     elsewhere = None if sys.stdout.isatty() else sys.stdout
 
@@ -83,7 +83,7 @@ def run(settings: LmGenerateSettings, *, as_json: bool, show_progress: bool) -> 
             is_only = progress.total_sequences == 1
             typer.echo(plain_text(row, is_only=is_only, samples=settings.samples), file=out, nl=False)
 
-    with watched(progress, show_progress=show_progress, unfinished=n_written):
+    with watched(progress, show_progress=show_progress, unfinished=unfinished):
         result = generate_text(settings, progress=progress, show=show)
     summary = lm_generation_summary(result.record, None if result.folder is None else str(result.folder))
     typer.echo(summary, err=result.folder is None or as_json)
