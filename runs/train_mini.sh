@@ -48,4 +48,5 @@ done
 "$PYTHON" benchmarks/mini_ablation.py --data "$DATA" --output "$RESULTS/mini_ablation.json"
 "$PYTHON" benchmarks/mini_accuracy.py --data "$DATA" --bundle mini --baselines build/baselines \
   --ablation "$RESULTS/mini_ablation.json" --histories "$RESULTS"/mini_training_*.jsonl --output "$RESULTS/mini_accuracy.json"
+"$PYTHON" benchmarks/mini_groups.py --data "$DATA" --baselines build/baselines --output "$RESULTS/mini_groups.json"
 "$PYTHON" benchmarks/mini_card.py "$RESULTS/mini_accuracy.json" docs/models/mini.md --bundle mini
